@@ -1,0 +1,1 @@
+"""What turns a module into an artefact and proves it equal."""

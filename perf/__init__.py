@@ -1,0 +1,1 @@
+"""perf_analyzer sweeps and reports against a served repository."""

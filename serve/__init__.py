@@ -1,0 +1,1 @@
+"""What starts Triton: the embedded launcher and its Python-based backends."""

@@ -1,0 +1,1 @@
+"""What learns: networks, losses, synthetic data and training."""

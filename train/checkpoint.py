@@ -1,0 +1,89 @@
+"""Weights on disk: safetensors with their options in the header, written whole or not at all, read without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from train.errors import TrainError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str, Any]) -> None:
+    """Store a module's parameters and buffers as fp32 safetensors.
+
+    Args:
+        path: where to, `….safetensors`.
+        module: whose state is stored.
+        model: the model's name; `load_weights` refuses a file of another one.
+        options: what the model's builder needs to rebuild the module; must be JSON.
+    """
+    state = {
+        name: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).cpu().contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    header = {"format": "pt", "model": model, "options": json.dumps(options, sort_keys=True)}
+    write_atomically(path, save(state, metadata=header))
+
+
+def read_options(path: Path, *, model: str) -> dict[str, Any]:
+    """Read the builder options that were stored with the weights.
+
+    Raises:
+        TrainError: the file is missing, damaged, or holds another model.
+    """
+    if not path.is_file():
+        raise TrainError(
+            f"No weights at {path}; wanted those of {model}. Train them (`avedge train`) or name another file."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except SafetensorError as error:
+        raise TrainError(f"{path} is not a whole safetensors file ({error}); fetch or train it again.") from error
+    if header.get("model") != model:
+        raise TrainError(
+            f"{path} holds {header.get('model', 'no named model')!r}, wanted {model!r}; name the right file."
+        )
+    options: dict[str, Any] = json.loads(header["options"])
+    return options
+
+
+def load_weights(path: Path, module: nn.Module, *, model: str) -> None:
+    """Fill a module from a file written by `save_weights`; every name and shape must match exactly.
+
+    Raises:
+        TrainError: missing or damaged file, another model, other names or shapes, NaN or infinity inside.
+    """
+    read_options(path, model=model)
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safe_open is no dict
+    bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise TrainError(
+            f"{path} has NaN or infinity in {', '.join(bad[:3])}; such weights answer nonsense: train again."
+        )
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise TrainError(f"{path} does not fit the network its header asks for: {error}") from error

@@ -1,0 +1,1 @@
+"""FaceFilter (Chung et al. 2020): a voice separated by a still photo of its speaker."""

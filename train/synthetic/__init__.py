@@ -1,0 +1,1 @@
+"""Synthetic talkers, faces and crowd scenes: seeded, no download."""
