@@ -1,0 +1,163 @@
+"""Triton's configs, generated from the contract: complete, explicit, one file for each target.
+
+`config.pbtxt` is the default target (TensorRT); `configs/<target>.pbtxt` are the others, chosen whole by the server's
+`--model-config-name`. They are built as protobuf messages, so an invalid field fails here and not at the server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+
+from export.contract import (
+    ENSEMBLES,
+    MAX_BATCH_SIZE,
+    MODELS,
+    PADDED_SAMPLES,
+    TARGETS,
+    Ensemble,
+    Model,
+    Target,
+    Tensor,
+    contract_digest,
+    is_dynamic,
+    size_of,
+)
+from train.checkpoint import write_atomically
+
+ARTEFACTS: dict[Target, str] = {"tensorrt": "model.plan", "onnxruntime": "model.onnx", "torchscript": "model.pt"}
+_BACKENDS: dict[Target, tuple[str, str]] = {
+    "tensorrt": ("tensorrt", "tensorrt_plan"),
+    "onnxruntime": ("onnxruntime", "onnxruntime_onnx"),
+    "torchscript": ("pytorch", "pytorch_libtorch"),
+}
+# Time that a request may wait for company. Small against every model's own time on a CPU.
+_QUEUE_DELAY_MICROSECONDS = 500
+# A request that waited this long is refused; its client has most likely given up. (A queue-size limit on a model inside
+# an ensemble crashes servers before 2.67 when it is reached, so time is the bound.)
+_QUEUE_TIMEOUT_MICROSECONDS = 30_000_000
+
+
+def output_name(model: Model, position: int, target: Target) -> str:
+    """Name of an output on a target: Triton's PyTorch backend wants `name__index`, the others take the name."""
+    name = model.outputs[position].name
+    return f"{name}__{position}" if target == "torchscript" else name
+
+
+def _declared(tensor: Tensor, name: str | None = None) -> dict[str, Any]:
+    """A tensor as the config declares it; changing lengths are -1."""
+    dims = [axis if isinstance(axis, int) else -1 for axis in tensor.shape]
+    return {"name": name or tensor.name, "data_type": f"TYPE_{tensor.datatype}", "dims": dims}
+
+
+def _warmup(model: Model) -> list[dict[str, Any]]:
+    """One request of zeros for each padded length, so that the first real request is not the slow one."""
+    lengths = PADDED_SAMPLES if is_dynamic(model.inputs) else PADDED_SAMPLES[:1]
+    return [
+        {
+            "name": f"{length}_samples" if is_dynamic(model.inputs) else "zeros",
+            "batch_size": 1,
+            "inputs": {
+                tensor.name: {
+                    "data_type": f"TYPE_{tensor.datatype}",
+                    "dims": [size_of(axis, length) for axis in tensor.shape],
+                    "zero_data": True,
+                }
+                for tensor in model.inputs
+            },
+        }
+        for length in lengths
+    ]
+
+
+def _parameters(facts: dict[str, str]) -> dict[str, Any]:
+    return {key: {"string_value": value} for key, value in sorted(facts.items())}
+
+
+def model_config(model: Model, target: Target) -> model_config_pb2.ModelConfig:
+    """Config of one model on one target."""
+    backend, platform = _BACKENDS[target]
+    facts = {"contract_digest": contract_digest()}
+    if target == "onnxruntime":
+        # One model's threads; Triton runs several models side by side on the same cores.
+        facts |= {"intra_op_thread_count": "2", "inter_op_thread_count": "1"}
+    fields: dict[str, Any] = {
+        "name": model.name,
+        "backend": backend,
+        "platform": platform,
+        "default_model_filename": ARTEFACTS[target],
+        "max_batch_size": MAX_BATCH_SIZE,
+        "input": [_declared(tensor) for tensor in model.inputs],
+        "output": [_declared(t, output_name(model, i, target)) for i, t in enumerate(model.outputs)],
+        # Always explicit: Triton's own default is two instances for some backends.
+        "instance_group": [{"count": 1, "kind": "KIND_GPU" if target == "tensorrt" else "KIND_AUTO"}],
+        "version_policy": {"latest": {"num_versions": 1}},
+        "dynamic_batching": {
+            "max_queue_delay_microseconds": _QUEUE_DELAY_MICROSECONDS,
+            "default_queue_policy": {
+                "timeout_action": "REJECT",
+                "default_timeout_microseconds": _QUEUE_TIMEOUT_MICROSECONDS,
+                "allow_timeout_override": True,
+            },
+        },
+        "model_warmup": _warmup(model),
+        "parameters": _parameters(facts),
+    }
+    if model.cached:
+        fields["response_cache"] = {"enable": True}
+    return json_format.ParseDict(fields, model_config_pb2.ModelConfig())
+
+
+def ensemble_config(ensemble: Ensemble, target: Target) -> model_config_pb2.ModelConfig:
+    """Config of one ensemble on one target; its public tensors are the same on all of them."""
+    models = {model.name: model for model in MODELS}
+    steps = []
+    for step in ensemble.steps:
+        model = models[step.model]
+        names = {tensor.name: output_name(model, i, target) for i, tensor in enumerate(model.outputs)}
+        steps.append(
+            {
+                "model_name": step.model,
+                "model_version": -1,
+                "input_map": step.inputs,
+                "output_map": {names[inner]: outer for inner, outer in step.outputs.items()},
+            }
+        )
+    fields = {
+        "name": ensemble.name,
+        "platform": "ensemble",
+        "max_batch_size": MAX_BATCH_SIZE,
+        "input": [_declared(tensor) for tensor in ensemble.inputs],
+        "output": [_declared(tensor) for tensor in ensemble.outputs],
+        "ensemble_scheduling": {"step": steps},
+        "parameters": _parameters(ensemble.facts | {"contract_digest": contract_digest()}),
+    }
+    return json_format.ParseDict(fields, model_config_pb2.ModelConfig())
+
+
+def _text(config: model_config_pb2.ModelConfig) -> bytes:
+    head = "# Generated from export/contract.py by `avedge export --configs-only`; edit the contract, not this file.\n"
+    return (head + text_format.MessageToString(config)).encode()
+
+
+def config_files() -> dict[Path, bytes]:
+    """Every config of the repository: path inside it, and content."""
+    files: dict[Path, bytes] = {}
+    for target in TARGETS:
+        configs = [(m.name, model_config(m, target)) for m in MODELS]
+        configs += [(e.name, ensemble_config(e, target)) for e in ENSEMBLES]
+        for name, config in configs:
+            path = Path(name, "config.pbtxt") if target == TARGETS[0] else Path(name, "configs", f"{target}.pbtxt")
+            files[path] = _text(config)
+    return files
+
+
+def write_configs(repository: Path) -> None:
+    """Write every config whose content differs from the contract's."""
+    for path, content in config_files().items():
+        file = repository / path
+        if not file.is_file() or file.read_bytes() != content:
+            write_atomically(file, content)
