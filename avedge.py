@@ -28,8 +28,8 @@ class Verb:
 
 
 VERBS = (
-    Verb("demo", "serve.demo", "synthetic samples, export, serve, both clients and a short load test, in one folder"),
-    Verb("doctor", "serve.doctor", "what is installed, what can run here, and whether the server answers"),
+    Verb("demo", "avedge_demo", "synthetic samples, export, serve, both clients and a short load test, in one folder"),
+    Verb("doctor", "avedge_doctor", "what is installed, what can run here, and whether the server answers"),
     Verb("separate", "clients.separate_command", "one person's voice out of a recording, by a photo of the face"),
     Verb("count", "clients.count_command", "people in a photo, with its sound where there is any"),
     Verb("serve", "serve.commands", "start Triton on this machine with the exported models"),
@@ -37,6 +37,73 @@ VERBS = (
     Verb("perf", "perf.commands", "measure a running server with perf_analyzer"),
     Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes"),
     Verb("train", "train.commands", "train a model by its config"),
-    Verb("evaluate", "train.commands", "judge trained weights on a test split", prefix="evaluate_"),
+    Verb("evaluate", "train.evaluate_commands", "judge trained weights on a test split"),
 )
+VERSION = "0.1.0"
 EXIT_UNEXPECTED, EXIT_OUTPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 8, 130, 143
+
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The command line; only the chosen verb's module is imported and asked for its options."""
+    parser = argparse.ArgumentParser(
+        prog="avedge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"avedge {VERSION}")
+    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+    for verb in VERBS:
+        subparser = verbs.add_parser(verb.name, help=verb.help, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if verb.name == chosen:
+            module = importlib.import_module(verb.module)
+            subparser.description = module.__doc__
+            getattr(module, f"add_{verb.prefix}arguments")(subparser)
+            subparser.set_defaults(run=getattr(module, f"run_{verb.prefix}".rstrip("_")))
+            subparser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code.
+
+    0 done; 1 unexpected; 2 wrong usage; 3 some inputs failed; 4 bad input; 5 server absent or not ready; 6 another
+    contract or model than wanted; 7 too late; 8 output could not be written; 130 and 143 interrupted and terminated.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    arguments = build_parser(chosen).parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; say nothing more, also not while Python closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OUTPUT
+    except Exception as error:
+        if arguments.debug:
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong; our own errors carry their exit code and a message for people."""
+    code = getattr(error, "exit_code", None)
+    if code is not None:
+        sys.stderr.write(f"avedge: {error}\n")
+        return int(code)
+    if isinstance(error, OSError):
+        sys.stderr.write(f"avedge: {error}. Check that the path exists, is writable and has room.\n")
+        return EXIT_OUTPUT
+    sys.stderr.write(f"avedge: unexpected {type(error).__name__}: {error}. Run again with --debug and report it.\n")
+    return EXIT_UNEXPECTED
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> None:
+    """Let SIGTERM unwind the stack, so that context managers stop what they started."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

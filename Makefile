@@ -1,0 +1,32 @@
+# Two commands on a fresh machine with Python >= 3.10 and make:  make demo,  make test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check fast clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+# The stamp is newer than pyproject.toml once everything that it names is installed.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## everything once: samples, export, serve, both clients, a short load test -> demo/
+	$(BIN)/avedge demo
+
+test: $(VENV)/.installed check  ## style, types and every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed  ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy avedge.py avedge_demo.py avedge_doctor.py train export serve clients perf
+
+fast: $(VENV)/.installed  ## the tests that take less than ten seconds each
+	$(BIN)/python -m pytest -m 'not slow'
+
+clean:  ## remove what the commands made
+	rm -rf $(VENV) demo runs data build *.egg-info .pytest_cache .mypy_cache .ruff_cache
