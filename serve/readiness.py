@@ -1,0 +1,91 @@
+"""When a started server may be used: it is ours, all its models are ready, and its answers are not empty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+from tritonclient.grpc import model_config_pb2
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+
+from serve.errors import ServeError
+from serve.repository import ServedModel
+
+_CALL_TIMEOUT_S = 2.0
+_PROOF_TIMEOUT_S = 30.0
+
+
+def is_ready(grpc_url: str, server_id: str, models: Sequence[ServedModel]) -> bool:
+    """Whether the server of that id listens there and has every model ready.
+
+    The id tells our server from another that took the port first.
+    """
+    with grpcclient.InferenceServerClient(grpc_url) as client:
+        try:
+            return (
+                client.get_server_metadata(client_timeout=_CALL_TIMEOUT_S).name == server_id
+                and client.is_server_ready(client_timeout=_CALL_TIMEOUT_S)
+                and all(client.is_model_ready(model.name, client_timeout=_CALL_TIMEOUT_S) for model in models)
+            )
+        except InferenceServerException:
+            return False
+
+
+def prove_answers(grpc_url: str, models: Sequence[ServedModel]) -> None:
+    """Ask the model with the smallest input once, with zeros: its outputs have bytes.
+
+    A numpy that does not fit the server's stub shows as outputs of no bytes at all, without an error.
+
+    Raises:
+        ServeError: no answer, an empty one, or no model that could be asked.
+    """
+    askable = [(model, shapes) for model in models if (shapes := _input_shapes(model.config)) is not None]
+    if not askable:
+        raise ServeError(
+            "No model has inputs of fixed length or a warm-up; wanted one, to be asked once before others ask. "
+            "Give a model of the repository a model_warmup."
+        )
+    model, shapes = min(askable, key=lambda pair: sum(math.prod(shape) for shape in pair[1].values()))
+    outputs = _ask_zeros(grpc_url, model, shapes)
+    empty = [name for name, array in outputs.items() if array is None or array.size == 0]
+    if empty:
+        raise ServeError(
+            f"The server answered {model.name} without bytes in {', '.join(empty)}; wanted numbers. Its Python backend "
+            "does so when the numpy of this environment does not fit it: check with `avedge doctor`."
+        )
+
+
+def _input_shapes(config: model_config_pb2.ModelConfig) -> dict[str, list[int]] | None:
+    """Shapes of one request, without the batch: the declared ones, else those of the warm-up; None where neither is."""
+    if config.platform == "ensemble":
+        return None
+    shapes = {tensor.name: list(tensor.dims) for tensor in config.input}
+    if all(length > 0 for shape in shapes.values() for length in shape):
+        return shapes
+    if config.model_warmup:
+        return {name: list(tensor.dims) for name, tensor in config.model_warmup[0].inputs.items()}
+    return None
+
+
+def _ask_zeros(
+    grpc_url: str, model: ServedModel, shapes: dict[str, list[int]]
+) -> dict[str, np.ndarray[Any, Any] | None]:
+    lead = [1] if model.config.max_batch_size else []
+    inputs = []
+    for tensor in model.config.input:
+        datatype = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
+        zeros = np.zeros([*lead, *shapes[tensor.name]], triton_to_np_dtype(datatype))
+        inputs.append(grpcclient.InferInput(tensor.name, zeros.shape, datatype))
+        inputs[-1].set_data_from_numpy(zeros)
+    with grpcclient.InferenceServerClient(grpc_url) as client:
+        try:
+            result = client.infer(model.name, inputs, client_timeout=_PROOF_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise ServeError(
+                f"The server is ready but {model.name} did not answer zeros: {error.message()}; wanted an answer "
+                "before others ask. Look into the server's log."
+            ) from error
+        return {tensor.name: result.as_numpy(tensor.name) for tensor in model.config.output}
