@@ -1,4 +1,4 @@
-"""The embedded server's answer to `backend: "onnxruntime"`: the container's backend of that name, on the CPU, in Python.
+"""The embedded server's answer to `backend: "onnxruntime"`: the container's backend of that name, on the CPU.
 
 Parameters have the names of the container's backend, so that one config serves both:
 https://github.com/triton-inference-server/onnxruntime_backend (README, "Model Config Options").

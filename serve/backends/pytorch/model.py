@@ -1,4 +1,4 @@
-"""The embedded server's answer to `backend: "pytorch"`: the container's backend of that name, on the CPU, in Python.
+"""The embedded server's answer to `backend: "pytorch"`: the container's backend of that name, on the CPU.
 
 Names follow the container's backend: inputs are passed in the config's order, an output is named `<word>__<index>` of
 the tuple that the module returns, and options are its upper-case parameters:
@@ -43,8 +43,9 @@ class TritonPythonModel(BatchedModel):
         indices = [output_index(tensor.name) for tensor in declared.outputs]
         module: torch.jit.ScriptModule = torch.jit.load(str(declared.file), map_location="cpu")  # type: ignore[no-untyped-call]
         module.eval()
-        arguments = [argument.name for argument in module.forward.schema.arguments[1:]]
-        refuse_difference(declared.name, "number of inputs", len(arguments), len(declared.inputs))
+        schema: torch.FunctionSchema = module.forward.schema  # type: ignore[attr-defined]
+        accepted = len(schema.arguments) - 1  # the first is the module itself
+        refuse_difference(declared.name, "number of inputs", accepted, len(declared.inputs))
 
         def run(arrays: list[Array]) -> list[Array]:
             with torch.inference_mode(), torch.jit.optimized_execution(optimized):

@@ -1,0 +1,156 @@
+"""Start Triton on this machine with the exported models, and keep it until Ctrl-C or SIGTERM.
+
+Examples:
+  avedge serve                                on the usual ports: gRPC 8001, HTTP 8000, metrics 8002
+  avedge serve --grpc-port 0 --json           on free ports, which the JSON object names
+  avedge serve --target tensorrt              how to start the container that serves TensorRT engines
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from serve.errors import ServeError
+
+if TYPE_CHECKING:
+    from serve.launcher import EmbeddedTriton
+
+CONTAINER_IMAGE = "nvcr.io/nvidia/tritonserver:26.09-py3"
+_TARGETS = ("onnxruntime", "torchscript", "tensorrt")
+_PORTS = {"grpc": 8001, "http": 8000, "metrics": 8002}
+_EXIT_USAGE = 2
+_POLL_S = 0.2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `avedge serve`."""
+    parser.add_argument(
+        "--repository", type=Path, default=Path("model_repository"), help="the model repository (%(default)s)"
+    )
+    parser.add_argument("--target", choices=_TARGETS, default=_TARGETS[0], help="what runs the models (%(default)s)")
+    for name, port in _PORTS.items():
+        parser.add_argument(
+            f"--{name}-port", type=_port, default=port, metavar="PORT", help="%(default)s; 0 chooses a free one"
+        )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="let --host be an address that other machines reach"
+    )
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write the server's log there")
+    parser.add_argument(
+        "--startup-timeout", type=float, default=120, metavar="SECONDS", help="until all is ready (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="when ready, print one JSON object instead of one line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM; 0 after a clean stop.
+
+    Raises:
+        ServeError: the server cannot be started here as asked, or ended by itself.
+    """
+    if args.target == "tensorrt":
+        raise ServeError(_container_advice(args.repository.resolve()))
+    _check_host(args.host, args.allow_remote)
+    from serve.launcher import EmbeddedTriton
+
+    ports = {f"{name}_port": getattr(args, f"{name}_port") or None for name in _PORTS}
+    server = EmbeddedTriton(
+        args.repository,
+        args.target,
+        args.host,
+        **ports,
+        startup_timeout_s=args.startup_timeout,
+        log_path=args.log,
+    )
+    with _signals_as_interrupt():
+        try:
+            with server:
+                _announce(server, args)
+                while True:
+                    time.sleep(_POLL_S)
+                    server.raise_if_dead()
+        except KeyboardInterrupt:
+            return 0
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; wanted 1 to 65535, or 0 for a free one")
+    return port
+
+
+def _check_host(host: str, allowed: bool) -> None:
+    """Refuse to listen for other machines unless asked to, and warn when asked to.
+
+    Raises:
+        ServeError: an address that other machines reach, without --allow-remote, or no address at all.
+    """
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError as error:
+        raise ServeError(f"--host {host} is no IP address; wanted one of this machine.", _EXIT_USAGE) from error
+    if loopback:
+        return
+    risk = (
+        f"{host} can be reached by other machines, and this embedded Triton 2.51 has no authentication and lacks the "
+        "security fixes of later releases; it is for development."
+    )
+    if not allowed:
+        raise ServeError(
+            f"{risk} Wanted: 127.0.0.1. For others run the container ({CONTAINER_IMAGE}), or say --allow-remote.",
+            _EXIT_USAGE,
+        )
+    sys.stderr.write(f"Warning: {risk}\n")
+
+
+def _announce(server: EmbeddedTriton, args: argparse.Namespace) -> None:
+    """Say, once, where the server listens."""
+    if args.json:
+        facts = {"grpc_url": server.grpc_url, "http_url": server.http_url, "metrics_url": server.metrics_url}
+        line = json.dumps({**facts, "pid": server.pid, "target": args.target, "models": server.models})
+    else:
+        line = (
+            f"Ready: {len(server.models)} models on {args.target}; gRPC {server.grpc_url}, HTTP {server.http_url}, "
+            f"metrics {server.metrics_url}. Ctrl-C stops."
+        )
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _container_advice(repository: Path) -> str:
+    """The command that serves TensorRT engines, for a machine that has a GPU and Docker."""
+    return (
+        "The target tensorrt does not run in the embedded server, which has no GPU backends; wanted Triton's container "
+        "on a machine with an NVIDIA GPU, where engines for that GPU (model.plan) were built. Run there:\n"
+        f"  docker run --rm --gpus all --shm-size 1g -p 127.0.0.1:8000-8002:8000-8002 -v {repository}:/models:ro \\\n"
+        f"    {CONTAINER_IMAGE} tritonserver --model-repository /models \\\n"
+        "    --disable-auto-complete-config --cache-config local,size=67108864"
+    )
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """SIGINT and SIGTERM unwind the stack alike; what was before comes back at the end."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
