@@ -40,6 +40,7 @@ VERBS = (
     Verb("evaluate", "train.evaluate_commands", "judge trained weights on a test split"),
 )
 VERSION = "0.1.0"
+OUR_PACKAGES = ("train", "export", "serve", "clients", "perf", "avedge_demo", "avedge_doctor")
 EXIT_UNEXPECTED, EXIT_OUTPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 8, 130, 143
 
 
@@ -70,7 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in words if not word.startswith("-")), None)
     arguments = build_parser(chosen).parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in OUR_PACKAGES:  # libraries stay quiet: the exporter alone would say 300 lines
+        logging.getLogger(package).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = arguments.run(arguments)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="Triton model repository")
     parser.add_argument("--weights", type=Path, default=_ROOT / "train" / "weights", help="folder of safetensors files")
     parser.add_argument("--target", choices=("portable", "tensorrt"), default="portable",
-                        help="portable: ONNX and TorchScript; tensorrt: an engine as well, on a machine with TensorRT")  # fmt: skip
+                        help="portable: ONNX and TorchScript; tensorrt: an engine too, where TensorRT is")  # fmt: skip
     parser.add_argument("--configs-only", action="store_true", help="only write the Triton configs")
-    parser.add_argument("--if-needed", action="store_true", help="do nothing when the newest version is made of the same")
+    parser.add_argument(
+        "--if-needed", action="store_true", help="do nothing when the newest version is made of the same"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with every parity figure")
 
 
@@ -41,9 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.if_needed and is_current(arguments.repository, source, arguments.target):
         log.info("%s is up to date", arguments.repository)
         return 0
-    version, parities = export_all(arguments.repository, arguments.weights, source, engines=arguments.target == "tensorrt")
+    version, parities = export_all(
+        arguments.repository, arguments.weights, source, engines=arguments.target == "tensorrt"
+    )
     report = {"version": version, "contract_digest": contract_digest(), "parity": parities}
-    print(json.dumps(report) if arguments.json else f"version {version} of {len(MODELS)} models in {arguments.repository}")  # noqa: T201
+    line = (
+        json.dumps(report) if arguments.json else f"version {version} of {len(MODELS)} models in {arguments.repository}"
+    )
+    sys.stdout.write(line + "\n")
     return 0
 
 

@@ -26,7 +26,7 @@ from export.contract import (
     is_dynamic,
     size_of,
 )
-from train.checkpoint import write_atomically
+from train.files import write_atomically
 
 ARTEFACTS: dict[Target, str] = {"tensorrt": "model.plan", "onnxruntime": "model.onnx", "torchscript": "model.pt"}
 _BACKENDS: dict[Target, tuple[str, str]] = {
@@ -140,7 +140,8 @@ def ensemble_config(ensemble: Ensemble, target: Target) -> model_config_pb2.Mode
 
 def _text(config: model_config_pb2.ModelConfig) -> bytes:
     head = "# Generated from export/contract.py by `avedge export --configs-only`; edit the contract, not this file.\n"
-    return (head + text_format.MessageToString(config)).encode()
+    text: str = text_format.MessageToString(config)
+    return (head + text).encode()
 
 
 def config_files() -> dict[Path, bytes]:

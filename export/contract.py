@@ -3,9 +3,10 @@
 From it the Triton configs are generated, the exported graphs are named and shaped, and the engines get their
 profiles. Clients never import it: they read it from the server, as metadata and as `parameters` of the served config.
 
-    mixture ──> facefilter_stft ──magnitude──> facefilter_separator ──separated_magnitude──> facefilter_griffin_lim ──> speech
-                      └───────────spectrum───────────────^──────────────────────────────────────────^
-    face ─────> facefilter_identity ──identity───────────┘
+    mixture ──> facefilter_stft ──magnitude──> facefilter_separator ──separated_magnitude──> facefilter_griffin_lim
+                      │                            ^ identity                                     ^       │
+    face ─────────────┼──> facefilter_identity ────┘                                              │       └──> speech
+                      └────────────────────────────────spectrum───────────────────────────────────┘
 
     sound ────> crowd_log_mel ──log_mel──> crowd_av ──density──> crowd_density_sum ──> count, patch_counts
     picture ───────────────────────────────────^
@@ -107,7 +108,9 @@ SPEECH = WAVEFORM.named("speech")
 PICTURE = Tensor("picture", "UINT8", (settings.PICTURE_HEIGHT, settings.PICTURE_WIDTH, 3), "RGB, letterboxed", 0, 255)
 SOUND = Tensor("sound", "FP32", (settings.SOUND_SAMPLES,), "amplitude, one second at 16 kHz", -1, 1)
 LOG_MEL = Tensor("log_mel", "FP32", (1, settings.LOG_MEL_FRAMES, settings.LOG_MEL_BANDS), "ln(mel + 0.01)", -4.7, 8)
-DENSITY = Tensor("density", "FP32", (settings.DENSITY_HEIGHT, settings.DENSITY_WIDTH), "people in the 8x8-pixel cell", 0, 100)
+DENSITY = Tensor(
+    "density", "FP32", (settings.DENSITY_HEIGHT, settings.DENSITY_WIDTH), "people in the 8x8-pixel cell", 0, 100
+)
 PATCH_IMPORTANCE = Tensor("patch_importance", "FP32", (_PATCHES,), "PIR: share of the people in the patch", 0, 1)
 PATCH_ESTIMATES = Tensor("patch_estimates", "FP32", (_PATCHES,), "PCE: people in the patch, regressed", -100, 10_000)
 COUNT = Tensor("count", "FP32", (1,), "people", 0, 100_000)
@@ -202,5 +205,5 @@ def model_named(name: str) -> Model:
 
 def contract_digest() -> str:
     """Fingerprint of the whole contract; artefacts and configs carry it, and the server refuses a mixture of two."""
-    content = repr([asdict(part) for part in (*MODELS, *ENSEMBLES)])
+    content = repr([asdict(model) for model in MODELS] + [asdict(ensemble) for ensemble in ENSEMBLES])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ import io
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from export.contract import Model, is_dynamic
 from export.errors import ExportError
 from export.samples import LONG_SAMPLES, SHORT_SAMPLES, sample_inputs
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Runner = Callable[[dict[str, Array]], dict[str, Array]]
 BATCHES = (1, 3)
 
@@ -115,5 +116,6 @@ def require(model: Model, artefact: str, measured: list[Parity]) -> None:
         if not parity.holds:
             raise ExportError(
                 f"{model.name}/{artefact}: {parity.output} differs from torch by {parity.error:.2e} of its peak, "
-                f"allowed are {parity.tolerance:.0e}. It would answer otherwise than what was trained; nothing published."
+                f"allowed are {parity.tolerance:.0e}. "
+                "It would answer otherwise than the trained module; nothing published."
             )

@@ -57,7 +57,9 @@ def stage(model_folder: Path, artefacts: dict[str, bytes], facts: dict[str, Any]
         _flush_folder(staged)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise ExportError(f"{model_folder} could not be written ({error}); nothing published. Free space or name another repository.") from error
+        raise ExportError(
+            f"{model_folder} could not be written ({error}); nothing published. Free space or name another repository."
+        ) from error
     return staged
 
 

@@ -32,7 +32,9 @@ def load_library(library: Library) -> ModuleType:
             else f"inside the Triton container ({_CONTAINER}) on a machine with an NVIDIA GPU: "
             "pip install 'avedge[export]' tensorrt && avedge export --target tensorrt"
         )
-        raise ExportError(f"{library} is not installed here, and an engine can only be built with it. Run {remedy}") from error
+        raise ExportError(
+            f"{library} is not installed here, and an engine can only be built with it. Run {remedy}"
+        ) from error
 
 
 def build_engine(onnx_content: bytes, model: Model, library: Library) -> bytes:

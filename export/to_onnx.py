@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import warnings
 from typing import Any
 
@@ -21,7 +20,18 @@ OPSET = 18
 # TensorRT has no importer for DFT, lowers STFT by its own rules, cannot build Loop with dynamic lengths; random
 # operators and control flow would make an answer depend on more than its input.
 FORBIDDEN_OPERATORS = frozenset(
-    ("STFT", "DFT", "Loop", "If", "Scan", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
+    (
+        "STFT",
+        "DFT",
+        "Loop",
+        "If",
+        "Scan",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+    )
 )
 _ELEMENT_TYPES = {"FP32": onnx.TensorProto.FLOAT, "UINT8": onnx.TensorProto.UINT8}
 
@@ -39,9 +49,6 @@ def export_onnx(module: nn.Module, model: Model, metadata: dict[str, str]) -> on
     """
     arguments = tuple(sample_inputs(model, batch=2, seed=0).values())
     axes = [{0: torch.export.Dim.DYNAMIC} | _changing_axes(tensor) for tensor in model.inputs]
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
     try:
         # The exporter tells its progress on stdout, which belongs to results.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -59,12 +66,13 @@ def export_onnx(module: nn.Module, model: Model, metadata: dict[str, str]) -> on
             )
     except Exception as error:
         raise ExportError(f"{model.name} could not be exported to ONNX: {error}") from error
-    finally:
-        quiet.setLevel(level)
     assert program is not None
+    graph: onnx.ModelProto
     graph, same = onnxsim.simplify(program.model_proto)
     if not same:
-        raise ExportError(f"{model.name}: the simplified graph answers otherwise than the exported one; nothing written.")
+        raise ExportError(
+            f"{model.name}: the simplified graph answers otherwise than the exported one; nothing written."
+        )
     _state_shapes(graph, model)
     _strip_notes(graph)
     onnx.helper.set_model_props(graph, metadata)
@@ -105,14 +113,19 @@ def lint(graph: onnx.ModelProto, model: Model) -> None:
     Raises:
         ExportError: says which tensor or operator, what was seen and what was wanted.
     """
-    for kind, values, tensors in (("input", graph.graph.input, model.inputs), ("output", graph.graph.output, model.outputs)):
+    for kind, values, tensors in (
+        ("input", graph.graph.input, model.inputs),
+        ("output", graph.graph.output, model.outputs),
+    ):
         seen = [_seen(value) for value in values]
         wanted = [(t.name, _ELEMENT_TYPES[t.datatype], ("batch", *t.shape)) for t in tensors]
         if seen != wanted:
             raise ExportError(f"{model.name}: {kind}s are {seen}, the contract wants {wanted}.")
     operators = {node.op_type for node in graph.graph.node}
     if bad := sorted(operators & FORBIDDEN_OPERATORS):
-        raise ExportError(f"{model.name}: the graph uses {', '.join(bad)}, which TensorRT cannot build; unroll or replace it.")
+        raise ExportError(
+            f"{model.name}: the graph uses {', '.join(bad)}, which TensorRT cannot build; unroll or replace it."
+        )
     if any(node.domain not in ("", "ai.onnx") for node in graph.graph.node) or graph.functions:
         raise ExportError(f"{model.name}: the graph uses operators outside ONNX's own; no other runtime knows them.")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):

@@ -53,7 +53,7 @@ def analysis_basis() -> Tensor:
 
 
 def synthesis_basis() -> Tensor:
-    """Inverse transform times the window, float64 (514, 1, 400); inner bins count twice (they stand for their mirror)."""
+    """Inverse transform times the window, float64 (514, 1, 400); inner bins count twice, for their mirrors."""
     weight = torch.full((FREQUENCY_BINS, 1), 2.0 / FFT_SIZE, dtype=torch.float64)
     weight[0] = weight[-1] = 1.0 / FFT_SIZE
     return (torch.cat([weight * torch.cos(_angles()), -weight * torch.sin(_angles())]) * _hann()).unsqueeze(1)

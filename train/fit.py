@@ -1,4 +1,4 @@
-"""The one way to train here: a Lightning loop with warm-up, cosine rate, averaged weights, logs and atomic checkpoints."""
+"""The one way to train here: a Lightning loop with warm-up, cosine rate, averaged weights, logs and checkpoints."""
 
 from __future__ import annotations
 

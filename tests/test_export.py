@@ -1,0 +1,177 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from export import parity, publish
+from export.contract import MODELS, model_named
+from export.errors import ExportError
+from export.parity import Parity
+from export.samples import sample_inputs
+from export.to_engine import build_engine, load_library
+from export.to_onnx import export_onnx, lint
+from train.crowd.network import CrowdDensitySum
+from train.dsp import Stft
+
+SUM, STFT = model_named("crowd_density_sum"), model_named("facefilter_stft")
+
+
+class TenthMore(nn.Module):
+    """A density sum with a fault that only the figures show."""
+
+    def forward(self, density: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        count, patches = CrowdDensitySum()(density)
+        return count * 1.1, patches
+
+
+@pytest.fixture(scope="module")
+def sum_graph() -> onnx.ModelProto:
+    return export_onnx(CrowdDensitySum().eval(), SUM, {"model": "crowd_density_sum"})
+
+
+def test_a_graph_carries_the_contracts_names_and_facts(sum_graph: onnx.ModelProto) -> None:
+    assert [value.name for value in sum_graph.graph.input] == ["density"]
+    assert [value.name for value in sum_graph.graph.output] == ["count", "patch_counts"]
+    assert {prop.key: prop.value for prop in sum_graph.metadata_props} == {"model": "crowd_density_sum"}
+
+
+def test_a_graph_says_nothing_of_the_machine_that_made_it(sum_graph: onnx.ModelProto, root: Path) -> None:
+    assert str(root).encode() not in sum_graph.SerializeToString()
+
+
+def test_a_true_artefact_holds_and_a_false_one_is_refused_by_name(sum_graph: onnx.ModelProto) -> None:
+    runner = parity.onnx_runner(sum_graph.SerializeToString())
+    parity.require(SUM, "model.onnx", parity.measure(CrowdDensitySum(), SUM, runner))
+    with pytest.raises(
+        ExportError, match=r"crowd_density_sum/model.onnx: count differs from torch by 9.09e-02 of its peak"
+    ):
+        parity.require(SUM, "model.onnx", parity.measure(TenthMore(), SUM, runner))
+
+
+def test_parity_is_a_share_of_the_peak_and_never_holds_for_nan_or_another_shape() -> None:
+    wanted = np.array([0.0, -4.0])
+    assert parity.relative_error(np.array([0.4, -4.0]), wanted) == pytest.approx(0.1)
+    assert not Parity("x", parity.relative_error(np.array([np.nan, -4.0]), wanted), 1.0).holds
+    assert not Parity("x", parity.relative_error(np.zeros(3), wanted), 1.0).holds
+
+
+def test_every_output_has_a_tolerance() -> None:
+    assert {tensor.name for model in MODELS for tensor in model.outputs} == set(parity.TOLERANCES)
+
+
+def test_samples_follow_the_seed_and_stay_in_the_contracts_range() -> None:
+    for model in MODELS:
+        first, again, other = (sample_inputs(model, batch=2, seed=seed) for seed in (1, 1, 2))
+        for tensor in model.inputs:
+            value = first[tensor.name]
+            assert torch.equal(value, again[tensor.name]) and not torch.equal(value, other[tensor.name])
+            assert tensor.low <= float(value.min()) and float(value.max()) <= tensor.high
+
+
+def graph_with(operator: str) -> onnx.ModelProto:
+    node = helper.make_node(operator, ["density"], ["count"])
+    inputs = [helper.make_tensor_value_info("density", TensorProto.FLOAT, ["batch", 72, 128])]
+    outputs = [
+        helper.make_tensor_value_info("count", TensorProto.FLOAT, ["batch", 1]),
+        helper.make_tensor_value_info("patch_counts", TensorProto.FLOAT, ["batch", 64]),
+    ]
+    return helper.make_model(helper.make_graph([node], "g", inputs, outputs))
+
+
+@pytest.mark.parametrize("operator", ["STFT", "DFT", "Loop", "RandomNormalLike"])
+def test_lint_refuses_what_tensorrt_cannot_build(operator: str) -> None:
+    with pytest.raises(ExportError, match=f"crowd_density_sum: the graph uses {operator}"):
+        lint(graph_with(operator), SUM)
+
+
+def test_lint_refuses_other_names_types_and_shapes() -> None:
+    graph = graph_with("Identity")
+    graph.graph.input[0].name = "308"
+    with pytest.raises(ExportError, match="'308'.*the contract wants"):
+        lint(graph, SUM)
+
+
+def test_lint_refuses_weights_outside_the_file() -> None:
+    graph = graph_with("Identity")
+    weight = graph.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    weight.data_location = TensorProto.EXTERNAL
+    with pytest.raises(ExportError, match="weights lie outside the file"):
+        lint(graph, SUM)
+
+
+def test_a_version_is_published_whole_and_the_newest_three_are_kept(tmp_path: Path) -> None:
+    for count in range(1, 6):
+        staged = {"crowd_v": publish.stage(tmp_path / "crowd_v", {"model.onnx": b"x" * count}, {"n": count})}
+        assert publish.versions(tmp_path / "crowd_v") == list(range(max(1, count - 3), count))[-3:]
+        assert publish.publish(tmp_path, staged) == count
+    assert publish.versions(tmp_path / "crowd_v") == [3, 4, 5]
+    manifest = publish.newest_manifest(tmp_path / "crowd_v")
+    assert manifest is not None and manifest["n"] == 5
+    assert (tmp_path / "facefilter" / "1").is_dir()  # Triton wants a version of an ensemble too
+
+
+def test_all_models_of_one_export_share_a_number(tmp_path: Path) -> None:
+    publish.publish(tmp_path, {"crowd_v": publish.stage(tmp_path / "crowd_v", {}, {})})
+    both = {name: publish.stage(tmp_path / name, {}, {}) for name in ("crowd_v", "crowd_av")}
+    assert publish.publish(tmp_path, both) == 2
+    assert publish.versions(tmp_path / "crowd_av") == [2]
+
+
+def test_what_is_staged_is_no_version_and_a_damaged_version_is_not_current(tmp_path: Path) -> None:
+    folder = tmp_path / "crowd_v"
+    publish.stage(folder, {"model.onnx": b"x"}, {})
+    assert publish.versions(folder) == [] and publish.newest_manifest(folder) is None
+    publish.publish(tmp_path, {"crowd_v": publish.stage(folder, {"model.onnx": b"x"}, {})})
+    (folder / "1" / "model.onnx").unlink()
+    assert publish.newest_manifest(folder) is None
+
+
+def test_an_unwritable_repository_is_refused_and_left_clean(tmp_path: Path) -> None:
+    blocked = tmp_path / "crowd_v"
+    blocked.write_text("a file where a folder should be")
+    with pytest.raises(ExportError, match="nothing published"):
+        publish.stage(blocked, {"model.onnx": b"x"}, {})
+
+
+def test_tensorrt_builds_an_engine_without_a_gpu(sum_graph: onnx.ModelProto) -> None:
+    assert len(build_engine(sum_graph.SerializeToString(), SUM, "tensorrt_rtx")) > 1000
+
+
+def test_tensorrt_names_the_operator_that_it_refuses() -> None:
+    with pytest.raises(ExportError, match="crowd_density_sum: tensorrt_rtx does not take the graph.*DFT"):
+        build_engine(graph_with("DFT").SerializeToString(), SUM, "tensorrt_rtx")
+
+
+def test_a_missing_tensorrt_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(ExportError, match=r"tensorrt is not installed here.*avedge export --target tensorrt"):
+        load_library("tensorrt")
+
+
+def test_missing_weights_end_the_export_with_a_message_and_no_version(root: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "avedge",
+        "export",
+        "--repository",
+        str(tmp_path / "r"),
+        "--weights",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 4 and "No weights at" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "r").glob("*/[0-9]*")) and not list((tmp_path / "r").glob("*/.tmp-*"))
+
+
+def test_stft_is_exported_for_any_length() -> None:
+    graph = export_onnx(Stft().eval(), STFT, {})
+    runner = parity.onnx_runner(graph.SerializeToString())
+    waveform = np.random.default_rng(0).standard_normal((2, 4800)).astype(np.float32)
+    assert runner({"waveform": waveform})["magnitude"].shape == (2, 257, 31)
