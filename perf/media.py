@@ -1,0 +1,60 @@
+"""Files of the samples folder as arrays, read and brought into form by the same code as a client's own inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clients import faces
+from clients.picture import load_picture
+from clients.sound import fitted, load_sound, resample
+
+Array = NDArray[Any]
+
+
+def read_sound(path: Path, rate_hz: int) -> Array:
+    """A recording as mono float32 (samples,) at a rate.
+
+    Raises:
+        ClientError: It cannot be used; the client's own message.
+    """
+    sound = load_sound(path)
+    return resample(sound.samples, sound.sample_rate_hz, rate_hz)
+
+
+def cut(sound: Array, length: int) -> list[Array]:
+    """Every full stretch of a length, one after the other; a shorter sound is padded with silence to one."""
+    starts = range(0, max(len(sound) - length, 0) + 1, length)
+    return [fitted(sound[start:], length) for start in starts]
+
+
+def at_level(sound: Array, rms: float) -> Array:
+    """The sound brought to an RMS; silence stays silence."""
+    own = float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
+    return np.asarray(sound * (rms / own) if own else sound, np.float32)
+
+
+def read_face(path: Path, size: int) -> Array:
+    """A face as RGB uint8 (size, size, 3): a square picture is a crop already, another one a photo of one person.
+
+    Raises:
+        ClientError: It cannot be used; the client's own message.
+    """
+    picture = load_picture(path)
+    if picture.shape[0] == picture.shape[1]:
+        return faces.resized(picture, size)
+    return faces.crop_face(picture, faces.choose_face(picture, path.name), size)
+
+
+def read_picture(path: Path, *, height: int, width: int) -> Array:
+    """A picture letterboxed to RGB uint8 (height, width, 3)."""
+    picture = load_picture(path)
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    small = cv2.resize(picture, (round(picture.shape[1] * scale), round(picture.shape[0] * scale)))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[: small.shape[0], : small.shape[1]] = small
+    return canvas

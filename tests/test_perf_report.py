@@ -1,0 +1,128 @@
+"""Results are written whole, say where they were made without naming anybody, and are shown as tables."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from perf import environment, report
+from perf.errors import PerfError
+from perf.measure import SweepSettings
+from perf.results import ClientView, EnsembleResult, Failure, Level, ModelShare, SweepResult, Window
+from perf.served import Server
+from perf.sweep import _command
+
+
+def _result(failures: tuple[Failure, ...] = ()) -> SweepResult:
+    view = ClientView(12.5, 70.0, 80.0, 90.0, 100.0, 0.1, 2.0, 0.2)
+    computed = ModelShare("facefilter_separator", "onnxruntime_onnx", 112, 0, 80, 1.4, 0, 3.21, 0.2, 41.5, 0.1)
+    cached = ModelShare("facefilter_identity", "onnxruntime_onnx", 112, 0, 0, None, 112, 0.05, None, None, None)
+    level = Level(2, False, view, (Window(12.5, 90.0),), (cached, computed), 24.875, 1 / 24.875)
+    ensemble = EnsembleResult("facefilter", {"mixture": (31840,)}, 8, 1.99, (), (level,), failures)
+    return SweepResult({"command": "avedge perf"}, {"window_s": 3.0}, (ensemble,))
+
+
+def test_a_result_is_written_whole_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "sweep.json"
+    report.write_json(_result(), path)
+    content = json.loads(path.read_text())
+    assert content["schema_version"] == 1
+    assert content["ensembles"][0]["levels"][0]["client"]["p95_ms"] == 90.0
+    assert content["ensembles"][0]["inputs"] == {"mixture": [31840]}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises(PerfError, match="--output") as caught:
+        report.write_json(_result(), tmp_path / "taken" / "sweep.json")
+    assert caught.value.exit_code == 8
+    folder = tmp_path / "sweep.json"  # a folder where the file should come
+    folder.mkdir()
+    with pytest.raises(PerfError):
+        report.write_json(_result(), folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.json", "taken"]
+
+
+def test_the_markdown_has_the_callers_row_and_each_models_share() -> None:
+    text = report.markdown(_result())
+    assert "| facefilter | 2 | 12.5 | 70.0 | 90.0 | 100.0 | 24.9 | NO |" in text
+    assert "| facefilter_separator | 2 | 1.40 | 3.21 | 41.50 | - |" in text
+    assert "| facefilter_identity | 2 | - | 0.05 | - | 100% |" in text
+    for table in text.split("\n\n"):
+        if table.startswith("|"):
+            assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_a_level_without_figures_is_named_with_its_reason() -> None:
+    result = _result((Failure(8, "perf_analyzer ended with code 99"),))
+    assert not result.complete
+    assert "facefilter, 8 in flight, gave no figures: perf_analyzer ended with code 99" in report.markdown(result)
+
+
+def test_the_terminal_shows_the_same_figures_within_a_hundred_columns() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    for table in report.terminal_tables(_result()):
+        console.print(table)
+    text = console.export_text()
+    assert "facefilter_separator" in text and "24.9" in text and "NO" in text
+
+
+def test_the_stamp_names_machine_and_versions_but_no_host_and_no_folder() -> None:
+    stamp = environment.stamp("avedge perf", server_version="2.51.0", analyzer_version="2.51.0")
+    text = json.dumps(stamp)
+    for private in (socket.gethostname(), str(environment.ROOT), str(Path.home())):
+        assert private not in text
+    assert stamp["machine"]["cores"] >= 1 and stamp["machine"]["memory_gib"] > 0
+    assert stamp["machine"]["cpu"] not in ("", "unknown")
+    assert {"numpy", "tritonclient"} <= set(stamp["packages"])
+    assert stamp["measured_at_utc"].endswith("+00:00")
+
+
+def test_the_stamp_tells_the_commit_that_git_tells() -> None:
+    head = environment._output("git", "-C", str(environment.ROOT), "rev-parse", "HEAD")
+    if head is None:
+        pytest.skip("not a git repository, or no git")
+    found = environment.commit()
+    assert found is not None
+    assert found["id"] == head
+    assert len(head) == 40 and isinstance(found["dirty"], bool)
+
+
+def test_the_command_to_repeat_a_sweep_hides_remote_hosts_and_folders_outside_the_repository(tmp_path: Path) -> None:
+    settings = SweepSettings(concurrencies=(1, 8), window_s=5)
+    inside = _command("127.0.0.1:8001", environment.ROOT / "demo" / "samples", ["facefilter"], settings)
+    assert inside == (
+        "avedge perf sweep --url 127.0.0.1:8001 --samples demo/samples --ensembles facefilter --concurrency 1,8 "
+        "--window-s 5 --max-trials 6"
+    )
+    outside = _command("edge-7.example.org:8001", tmp_path / "mine", ["facefilter"], settings)
+    assert "--url SERVER:8001 --samples mine " in outside and "example" not in outside
+
+
+@pytest.mark.parametrize(
+    ("wrong", "flag"),
+    [
+        ({"concurrencies": (0,)}, "--concurrency"),
+        ({"window_s": 0.01}, "--window-s"),
+        ({"max_trials": 2}, "--max-trials"),
+    ],
+)
+def test_settings_that_could_not_be_measured_name_their_flag(wrong: dict[str, object], flag: str) -> None:
+    with pytest.raises(PerfError, match=flag) as caught:
+        SweepSettings(**wrong)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 2
+
+
+def test_without_a_server_the_message_says_to_start_one() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers
+        url = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(PerfError, match=r"No Triton answers.*avedge serve") as caught:
+            Server(url)
+    assert caught.value.exit_code == 5
