@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.connection import Connection
+from clients.contract import ANY_LENGTH, ServedModel
 from perf import media
 from perf.errors import PerfError
-from perf.served import ServedEnsemble, Server
 
 Array = NDArray[Any]
 Request = dict[str, Array]  # one item per input, without the batch
@@ -28,11 +29,13 @@ _SOUNDED = ("mixture", "sound")
 _IDENTITY_MODEL = "facefilter_identity"
 
 
-def requests_for(server: Server, ensemble: ServedEnsemble, samples: Path, clip_samples: int | None) -> list[Request]:
+def requests_for(
+    connection: Connection, ensemble: ServedModel, samples: Path, clip_samples: int | None
+) -> list[Request]:
     """Distinct requests for one ensemble, from a folder of samples.
 
     Args:
-        server: Answers for the identities that `facefilter_enrolled` wants.
+        connection: Asked for the identities that `facefilter_enrolled` wants.
         ensemble: States names, shapes and facts.
         samples: Folder with `mixture_*.wav`, `face_*.png`, `scene_*.jpg`, `scene_*.wav`.
         clip_samples: Length of a mixture; None takes the shortest that the server states.
@@ -50,7 +53,7 @@ def requests_for(server: Server, ensemble: ServedEnsemble, samples: Path, clip_s
     sources: dict[str, Callable[[], list[Array]]] = {
         "mixture": lambda: _mixtures(ensemble, samples, clip_samples),
         "face": lambda: _faces(ensemble, samples),
-        "identity": lambda: _identities(server, samples),
+        "identity": lambda: _identities(connection, ensemble, samples),
         "picture": lambda: _pictures(ensemble, samples),
         "sound": lambda: _sounds(ensemble, samples),
     }
@@ -81,9 +84,9 @@ def _combine(arrays: dict[str, list[Array]]) -> list[Request]:
     return requests
 
 
-def _mixtures(ensemble: ServedEnsemble, samples: Path, clip_samples: int | None) -> list[Array]:
-    rate_hz, rms = int(ensemble.fact("sample_rate_hz")), float(ensemble.fact("mixture_rms"))
-    lengths = [int(length) for length in ensemble.fact("padded_samples").split(",")]
+def _mixtures(ensemble: ServedModel, samples: Path, clip_samples: int | None) -> list[Array]:
+    rate_hz, rms = ensemble.integer("sample_rate_hz"), ensemble.number("mixture_rms")
+    lengths = ensemble.integers("padded_samples")
     length = clip_samples or min(lengths)
     if length not in lengths:
         raise PerfError(
@@ -99,26 +102,25 @@ def _mixtures(ensemble: ServedEnsemble, samples: Path, clip_samples: int | None)
     return clips[:MOST_REQUESTS]
 
 
-def _sounds(ensemble: ServedEnsemble, samples: Path) -> list[Array]:
-    rate_hz, length = int(ensemble.fact("sample_rate_hz")), int(ensemble.fact("sound_samples"))
+def _sounds(ensemble: ServedModel, samples: Path) -> list[Array]:
+    rate_hz, length = ensemble.integer("sample_rate_hz"), ensemble.integer("sound_samples")
     return [media.cut(media.read_sound(path, rate_hz), length)[0] for path in _files(samples, "scene_*.wav")]
 
 
-def _faces(ensemble: ServedEnsemble, samples: Path) -> list[Array]:
-    size = int(ensemble.fact("face_size"))
+def _faces(ensemble: ServedModel, samples: Path) -> list[Array]:
+    size = ensemble.integer("face_size")
     return [media.read_face(path, size) for path in _files(samples, "face_*.png")]
 
 
-def _pictures(ensemble: ServedEnsemble, samples: Path) -> list[Array]:
-    height, width = int(ensemble.fact("picture_height")), int(ensemble.fact("picture_width"))
+def _pictures(ensemble: ServedModel, samples: Path) -> list[Array]:
+    height, width = ensemble.integer("picture_height"), ensemble.integer("picture_width")
     return [media.read_picture(path, height=height, width=width) for path in _files(samples, "scene_*.jpg")]
 
 
-def _identities(server: Server, samples: Path) -> list[Array]:
+def _identities(connection: Connection, ensemble: ServedModel, samples: Path) -> list[Array]:
     """What the served identity model makes of each face, as a client would keep it."""
-    (face,) = server.ensemble(_IDENTITY_MODEL).inputs
-    faces = [media.read_face(path, face.shape[0]) for path in _files(samples, "face_*.png")]
-    return [server.infer(_IDENTITY_MODEL, {face.name: one})["identity"] for one in faces]
+    faces: list[Request] = [{"face": face} for face in _faces(ensemble, samples)]
+    return [answer["identity"] for answer in connection.infer_all(_IDENTITY_MODEL, faces, ["identity"])]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -132,12 +134,12 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return found
 
 
-def _check_shapes(ensemble: ServedEnsemble, requests: Sequence[Request]) -> None:
+def _check_shapes(ensemble: ServedModel, requests: Sequence[Request]) -> None:
     for tensor in ensemble.inputs:
         for request in requests:
             array = request[tensor.name]
             fits = len(array.shape) == len(tensor.shape) and all(
-                wanted in (-1, size) for wanted, size in zip(tensor.shape, array.shape, strict=True)
+                wanted in (ANY_LENGTH, size) for wanted, size in zip(tensor.shape, array.shape, strict=True)
             )
             if not fits or array.dtype != np.dtype(_DTYPES[tensor.datatype]):
                 raise PerfError(
@@ -147,29 +149,12 @@ def _check_shapes(ensemble: ServedEnsemble, requests: Sequence[Request]) -> None
                 )
 
 
-def clip_seconds(ensemble: ServedEnsemble, request: Request) -> float | None:
+def clip_seconds(ensemble: ServedModel, request: Request) -> float | None:
     """Sound in one request; None for an ensemble without sound."""
     for name in _SOUNDED:
         if name in request:
-            return float(request[name].shape[0] / int(ensemble.fact("sample_rate_hz")))
+            return len(request[name]) / ensemble.integer("sample_rate_hz")
     return None
-
-
-def check_answer(ensemble: ServedEnsemble, answer: dict[str, Array]) -> None:
-    """Speed is worth nothing when the answers are: every output has to be there, with finite values.
-
-    Raises:
-        PerfError: An output is missing, empty or not finite (6).
-    """
-    for name in ensemble.outputs:
-        values = answer.get(name)
-        if values is None or values.size == 0 or not np.isfinite(values).all():
-            seen = "missing" if values is None else f"of shape {values.shape}, not all finite"
-            raise PerfError(
-                f"{ensemble.name} answered a real request with {name} {seen}; finite values were wanted. Timing wrong "
-                "answers would mislead: check the export (`avedge export`) and the server's log.",
-                exit_code=6,
-            )
 
 
 def write_input_data(path: Path, requests: Sequence[Request]) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clients.contract import ServedModel
 from perf import analyzer_output, inputs
 from perf.analyzer import Analyzer
 from perf.errors import PerfError
 from perf.results import EnsembleResult, Failure, Level, ModelShare, Window
-from perf.served import ServedEnsemble, Server
+from perf.served import Server
 
 _UNSTABLE = 2  # perf_analyzer's exit code when its windows do not agree; it then writes no CSV
 _ACCEPT_ANY_PERCENT = 100_000.0
@@ -56,30 +57,32 @@ class Measurement:
     settings: SweepSettings
     progress: Progress
 
-    def ensemble(self, ensemble: ServedEnsemble, samples: Path) -> EnsembleResult:
+    def ensemble(self, name: str, samples: Path) -> EnsembleResult:
         """Every level of one ensemble; a level without figures is listed with its reason.
 
         Raises:
-            PerfError: No usable samples, wrong answers, or the server is gone.
+            PerfError: No usable samples, or the server is gone.
+            ClientError: It serves another contract, a sample cannot be used, or a request is not answered.
         """
-        requests = inputs.requests_for(self.server, ensemble, samples, self.settings.clip_samples)
+        ensemble, steps = self.server.connection.served(name), self.server.steps(name)
+        requests = inputs.requests_for(self.server.connection, ensemble, samples, self.settings.clip_samples)
         inputs.write_input_data(self.folder / "inputs.json", requests)
-        self.progress(f"{ensemble.name}: {len(requests)} distinct inputs, each once")
-        first_pass = self._first_pass(ensemble, requests)
+        self.progress(f"{name}: {len(requests)} distinct inputs, each once")
+        first_pass = self._first_pass(ensemble, steps, requests)
         clip_s = inputs.clip_seconds(ensemble, requests[0])
         levels: list[Level] = []
         failures: list[Failure] = []
         for concurrency in self.settings.concurrencies:
-            self.progress(f"{ensemble.name}: {concurrency} in flight")
+            self.progress(f"{name}: {concurrency} in flight")
             try:
-                levels.append(self._level(ensemble, concurrency, clip_s))
+                levels.append(self._level(name, steps, concurrency, clip_s))
             except PerfError as error:
                 if error.exit_code == _NO_SERVER:
                     raise
                 failures.append(Failure(concurrency, str(error)))
         return EnsembleResult(
-            ensemble=ensemble.name,
-            inputs={name: tensor.shape for name, tensor in requests[0].items()},
+            ensemble=name,
+            inputs={word: tensor.shape for word, tensor in requests[0].items()},
             distinct_inputs=len(requests),
             clip_s=clip_s,
             first_pass=first_pass,
@@ -87,20 +90,22 @@ class Measurement:
             failures=tuple(failures),
         )
 
-    def _first_pass(self, ensemble: ServedEnsemble, requests: Sequence[inputs.Request]) -> tuple[ModelShare, ...]:
-        """Warm up with every input, check that each is answered, and see what an empty cache costs."""
-        before = self.server.counters(ensemble.steps)
-        for request in requests:
-            inputs.check_answer(ensemble, self.server.infer(ensemble.name, request))
-        return self.server.shares(before, self.server.counters(ensemble.steps))
+    def _first_pass(
+        self, ensemble: ServedModel, steps: tuple[str, ...], requests: Sequence[inputs.Request]
+    ) -> tuple[ModelShare, ...]:
+        """Warm up with every input, see that each gets a finite answer, and what an empty cache costs."""
+        before = self.server.counters(steps)
+        outputs = [tensor.name for tensor in ensemble.outputs]
+        self.server.connection.infer_all(ensemble.name, requests, outputs, in_flight=1)
+        return self.server.shares(before, self.server.counters(steps))
 
-    def _level(self, ensemble: ServedEnsemble, concurrency: int, clip_s: float | None) -> Level:
-        before = self.server.counters(ensemble.steps)
-        stable, windows = self._run(ensemble.name, concurrency, self.settings.stability_percent)
+    def _level(self, ensemble: str, steps: tuple[str, ...], concurrency: int, clip_s: float | None) -> Level:
+        before = self.server.counters(steps)
+        stable, windows = self._run(ensemble, concurrency, self.settings.stability_percent)
         if not stable:  # and so without a CSV: measure once more and take what comes
-            _, more = self._run(ensemble.name, concurrency, _ACCEPT_ANY_PERCENT)
+            _, more = self._run(ensemble, concurrency, _ACCEPT_ANY_PERCENT)
             windows += more
-        after = self.server.counters(ensemble.steps)
+        after = self.server.counters(steps)
         views = analyzer_output.parse_csv(self._csv.read_text())
         if concurrency not in views:
             raise PerfError(f"perf_analyzer's CSV has rows for {sorted(views)} in flight; {concurrency} was measured.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from clients import faces
+from clients.letterbox import Letterbox
 from clients.picture import load_picture
 from clients.sound import fitted, load_sound, resample
 
@@ -51,10 +51,10 @@ def read_face(path: Path, size: int) -> Array:
 
 
 def read_picture(path: Path, *, height: int, width: int) -> Array:
-    """A picture letterboxed to RGB uint8 (height, width, 3)."""
+    """A picture letterboxed to RGB uint8 (height, width, 3).
+
+    Raises:
+        ClientError: It cannot be used; the client's own message.
+    """
     picture = load_picture(path)
-    scale = min(height / picture.shape[0], width / picture.shape[1])
-    small = cv2.resize(picture, (round(picture.shape[1] * scale), round(picture.shape[0] * scale)))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[: small.shape[0], : small.shape[1]] = small
-    return canvas
+    return Letterbox.fit(picture, frame_width=width, frame_height=height).place(picture)

@@ -43,7 +43,8 @@ def sweep(
         Figures of every level. A level that failed is listed with its reason, and `complete` is then False.
 
     Raises:
-        PerfError: No server (5), an ensemble that is not served (6), no usable samples (4), no perf_analyzer (1).
+        PerfError: No server (5), an ensemble that is not served (6), no samples (4), no perf_analyzer (1).
+        ClientError: A sample cannot be used, or the server serves another contract or does not answer.
     """
     settings = settings or SweepSettings()
     server = Server(url)
@@ -62,7 +63,7 @@ def sweep(
                 analyzer_version=analyzer.version,
             )
             measurement = Measurement(server, analyzer, folder, settings, progress)
-            results = tuple(measurement.ensemble(server.ensemble(name), samples) for name in names)
+            results = tuple(measurement.ensemble(name, samples) for name in names)
     finally:
         server.close()
     not_served = tuple(name for name in ENSEMBLES if name not in served)

@@ -45,11 +45,13 @@ dynamic_batching {{ }}
 {DIGEST}
 """
 FACTS = {
+    "contract_version": 1,
     "sample_rate_hz": RATE_HZ,
     "padded_samples": f"{CLIP_SAMPLES},3200",
     "mixture_rms": 0.1,
     "face_size": FACE_SIZE,
 }
+STATED = "".join(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }} ' for key, value in FACTS.items())
 ENSEMBLE_CONFIG = f"""
 platform: "ensemble" max_batch_size: 8
 input {{ name: "mixture" data_type: TYPE_FP32 dims: [-1] }}
@@ -62,8 +64,19 @@ ensemble_scheduling {{
           input_map {{ key: "mixture" value: "mixture" }} input_map {{ key: "identity" value: "identity" }}
           output_map {{ key: "speech" value: "speech" }} }}
 }}
-{DIGEST}
-{"".join(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }} ' for key, value in FACTS.items())}
+{DIGEST} {STATED}
+"""
+ENROLLED_CONFIG = f"""
+platform: "ensemble" max_batch_size: 8
+input {{ name: "mixture" data_type: TYPE_FP32 dims: [-1] }}
+input {{ name: "identity" data_type: TYPE_FP32 dims: [3] }}
+output {{ name: "speech" data_type: TYPE_FP32 dims: [-1] }}
+ensemble_scheduling {{
+  step {{ model_name: "facefilter_separator" model_version: -1
+          input_map {{ key: "mixture" value: "mixture" }} input_map {{ key: "identity" value: "identity" }}
+          output_map {{ key: "speech" value: "speech" }} }}
+}}
+{DIGEST} {STATED}
 """
 
 
@@ -109,6 +122,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _publish(repository, "facefilter_identity", IDENTITY_CONFIG, _identity())
     _publish(repository, "facefilter_separator", SEPARATOR_CONFIG, _separator())
     _publish(repository, "facefilter", ENSEMBLE_CONFIG, None)
+    _publish(repository, "facefilter_enrolled", ENROLLED_CONFIG, None)
     with EmbeddedTriton(repository) as server:
         yield server.grpc_url
 
@@ -130,8 +144,8 @@ def result(server_url: str, samples: Path) -> SweepResult:
 
 
 def test_a_sweep_measures_every_known_ensemble_that_is_served(result: SweepResult) -> None:
-    assert [ensemble.ensemble for ensemble in result.ensembles] == ["facefilter"]
-    assert "crowd_counting" in result.not_served
+    assert [ensemble.ensemble for ensemble in result.ensembles] == ["facefilter", "facefilter_enrolled"]
+    assert result.not_served == ("crowd_counting", "crowd_counting_vision")
     assert result.complete
 
 
@@ -147,7 +161,7 @@ def test_a_level_has_ordered_percentiles_and_three_windows(result: SweepResult) 
 
 
 def test_sound_per_second_is_throughput_times_the_clip(result: SweepResult) -> None:
-    (ensemble,) = result.ensembles
+    ensemble = result.ensembles[0]
     (level,) = ensemble.levels
     assert level.audio_seconds_per_s is not None and level.real_time_factor is not None
     assert ensemble.clip_s == pytest.approx(CLIP_SAMPLES / RATE_HZ)
@@ -156,13 +170,13 @@ def test_sound_per_second_is_throughput_times_the_clip(result: SweepResult) -> N
 
 
 def test_every_pair_of_mixture_and_face_is_a_request_of_its_own(result: SweepResult) -> None:
-    (ensemble,) = result.ensembles
+    ensemble = result.ensembles[0]
     assert ensemble.inputs == {"mixture": (CLIP_SAMPLES,), "face": (FACE_SIZE, FACE_SIZE, 3)}
     assert ensemble.distinct_inputs == 6  # three cuts of the recording, two faces
 
 
 def test_the_servers_statistics_tell_the_cache_from_the_computed(result: SweepResult) -> None:
-    (ensemble,) = result.ensembles
+    ensemble = result.ensembles[0]
     first = {share.model: share for share in ensemble.first_pass}
     assert first["facefilter_identity"].executions == 2  # each face once, then from the cache
     assert first["facefilter_identity"].cache_hits == 4
@@ -175,9 +189,16 @@ def test_the_servers_statistics_tell_the_cache_from_the_computed(result: SweepRe
     assert separator.platform == "onnxruntime_onnx"
 
 
+def test_enrolled_faces_are_sent_as_the_identities_that_the_server_gives(result: SweepResult) -> None:
+    enrolled = result.ensembles[1]
+    assert enrolled.inputs == {"mixture": (CLIP_SAMPLES,), "identity": (3,)}
+    assert enrolled.distinct_inputs == 6
+    assert [share.model for share in enrolled.levels[0].models] == ["facefilter_separator"]
+
+
 def test_windows_that_do_not_agree_are_flagged_and_still_reported(server_url: str, samples: Path) -> None:
     strict = SweepSettings(concurrencies=(1,), window_s=0.1, max_trials=3, stability_percent=1e-6)
-    (ensemble,) = sweep(server_url, samples, settings=strict).ensembles
+    (ensemble,) = sweep(server_url, samples, ensembles=["facefilter"], settings=strict).ensembles
     (level,) = ensemble.levels
     assert not level.stable
     assert level.client.inferences_per_s > 10
@@ -186,7 +207,7 @@ def test_windows_that_do_not_agree_are_flagged_and_still_reported(server_url: st
 
 def test_another_served_length_can_be_chosen_and_no_other(server_url: str, samples: Path) -> None:
     long = SweepSettings(concurrencies=(1,), window_s=0.1, max_trials=3, clip_samples=3200)
-    assert sweep(server_url, samples, settings=long).ensembles[0].inputs["mixture"] == (3200,)
+    assert sweep(server_url, samples, ensembles=["facefilter"], settings=long).ensembles[0].inputs["mixture"] == (3200,)
     odd = SweepSettings(concurrencies=(1,), clip_samples=1601)
     with pytest.raises(PerfError, match=r"1601.*1600, 3200") as caught:
         sweep(server_url, samples, settings=odd)
@@ -205,7 +226,17 @@ def test_the_command_writes_its_result_and_ends_stdout_with_it(
     parser = argparse.ArgumentParser()
     commands.add_arguments(parser)
     output = tmp_path / "results" / "sweep.json"
-    options = ["--url", server_url, "--samples", str(samples), "--output", str(output), "--json"]
+    options = [
+        "--url",
+        server_url,
+        "--ensembles",
+        "facefilter",
+        "--samples",
+        str(samples),
+        "--output",
+        str(output),
+        "--json",
+    ]
     args = parser.parse_args([*options, "--concurrency", "1", "--window-s", "0.1", "--max-trials", "3"])
     assert commands.run(args) == 0
     out, err = capsys.readouterr()
