@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from serve.launcher import EmbeddedTriton
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -32,3 +39,31 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real recordings and photographs at ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The model repository with every committed weight exported; made once, and anew when the code has changed."""
+    command = [sys.executable, "-m", "avedge", "export", "--repository", "model_repository", "--if-needed"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return ROOT / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration's samples."""
+    from train.synthetic.samples import make_samples
+
+    folder = tmp_path_factory.mktemp("samples")
+    make_samples(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[EmbeddedTriton]:
+    """The embedded Triton with everything that is exported, on free ports."""
+    from serve.launcher import EmbeddedTriton
+
+    with EmbeddedTriton(repository) as started:
+        yield started
