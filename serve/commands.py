@@ -64,12 +64,13 @@ def run(args: argparse.Namespace) -> int:
     _check_host(args.host, args.allow_remote)
     from serve.launcher import EmbeddedTriton
 
-    ports = {f"{name}_port": getattr(args, f"{name}_port") or None for name in _PORTS}
     server = EmbeddedTriton(
         args.repository,
         args.target,
         args.host,
-        **ports,
+        grpc_port=args.grpc_port or None,
+        http_port=args.http_port or None,
+        metrics_port=args.metrics_port or None,
         startup_timeout_s=args.startup_timeout,
         log_path=args.log,
     )

@@ -41,7 +41,7 @@ class TritonPythonModel(BatchedModel):
             torch.set_num_interop_threads(int(options[_INTER]))
         optimized = options.get(_PLAIN, "false").lower() != "true"
         indices = [output_index(tensor.name) for tensor in declared.outputs]
-        module: torch.jit.ScriptModule = torch.jit.load(str(declared.file), map_location="cpu")  # type: ignore[no-untyped-call]
+        module: torch.jit.ScriptModule = torch.jit.load(str(declared.file), map_location="cpu")
         module.eval()
         schema: torch.FunctionSchema = module.forward.schema  # type: ignore[attr-defined]
         accepted = len(schema.arguments) - 1  # the first is the module itself
