@@ -13,12 +13,14 @@ _WIDTH = 100  # columns of the tables where there is no terminal to ask
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `avedge perf`."""
-    parser.add_argument("verb", nargs="?", choices=["sweep"], default="sweep", help="what to measure (default: sweep)")
+    parser.add_argument(
+        "measurement", nargs="?", choices=["sweep"], default="sweep", help="what to measure (default: sweep)"
+    )
     parser.add_argument("--url", default="127.0.0.1:8001", help="gRPC endpoint of a running server (%(default)s)")
     parser.add_argument("--ensembles", type=_names, help="comma-separated; default: all that are served")
     parser.add_argument("--concurrency", type=_numbers, default=(1, 2, 4), help="requests in flight (1,2,4)")
     parser.add_argument("--window-s", type=float, default=3.0, help="length of one measurement window (%(default)s)")
-    parser.add_argument("--max-trials", type=int, default=6, help="windows until a level is unstable (%(default)s)")
+    parser.add_argument("--attempts", type=int, default=2, help="runs of three windows, until they agree (%(default)s)")
     parser.add_argument("--clip-samples", type=int, help="length of a mixture; default: the shortest served one")
     parser.add_argument(
         "--samples",
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     settings = SweepSettings(
         concurrencies=args.concurrency,
         window_s=args.window_s,
-        max_trials=args.max_trials,
+        attempts=args.attempts,
         clip_samples=args.clip_samples,
     )
     log = Console(stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _WIDTH)

@@ -18,9 +18,10 @@ from perf.errors import PerfError
 from perf.results import EnsembleResult, Failure, Level, ModelShare, Window
 from perf.served import Server
 
-_UNSTABLE = 2  # perf_analyzer's exit code when its windows do not agree; it then writes no CSV
-_ACCEPT_ANY_PERCENT = 100_000.0
-_WINDOWS_TO_AGREE = 3  # how many perf_analyzer compares, and reports the figures of
+# perf_analyzer writes no CSV when its windows differ by more than it is told to accept. It is told to accept anything
+# and so ends after three windows, always with figures; whether they agree is judged here.
+_ACCEPT_ANY_PERCENT = 100_000
+_WINDOWS = 3
 _OVERHEAD_S = 60.0  # to start, read the inputs and wait for the last answers
 _NO_SERVER = 5
 Progress = Callable[[str], None]
@@ -33,8 +34,8 @@ class SweepSettings:
     concurrencies: tuple[int, ...] = (1, 2, 4)
     window_s: float = 3.0
     percentile: int = 95  # of the latency that has to be stable
-    stability_percent: float = 10.0  # by how much the last three windows may differ
-    max_trials: int = 6  # windows before a level counts as unstable
+    stability_percent: float = 10.0  # by how much three windows may differ, the largest from the smallest
+    attempts: int = 2  # runs of three windows, until those of one agree
     clip_samples: int | None = None  # length of a mixture; None: the shortest that the server states
 
     def __post_init__(self) -> None:
@@ -43,8 +44,8 @@ class SweepSettings:
             raise PerfError(f"--concurrency is {self.concurrencies}; give whole numbers from 1, e.g. 1,2,4", 2)
         if self.window_s < 0.1:
             raise PerfError(f"--window-s is {self.window_s} s; a window has to hold several requests: 3 to 5 s", 2)
-        if self.max_trials < _WINDOWS_TO_AGREE:
-            raise PerfError(f"--max-trials is {self.max_trials}; {_WINDOWS_TO_AGREE} windows have to agree", 2)
+        if self.attempts < 1:
+            raise PerfError(f"--attempts is {self.attempts}; without one there are no figures: 1 or more", 2)
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ class Measurement:
 
     def _level(self, ensemble: str, steps: tuple[str, ...], concurrency: int, clip_s: float | None) -> Level:
         before = self.server.counters(steps)
-        stable, windows = self._run(ensemble, concurrency, self.settings.stability_percent)
-        if not stable:  # and so without a CSV: measure once more and take what comes
-            _, more = self._run(ensemble, concurrency, _ACCEPT_ANY_PERCENT)
-            windows += more
+        for _ in range(self.settings.attempts):
+            windows = self._run(ensemble, concurrency)
+            spread_percent = spread_of(windows)
+            if spread_percent <= self.settings.stability_percent:
+                break
         after = self.server.counters(steps)
         views = analyzer_output.parse_csv(self._csv.read_text())
         if concurrency not in views:
@@ -112,7 +114,8 @@ class Measurement:
         audio_seconds_per_s = clip_s * views[concurrency].inferences_per_s if clip_s else None
         return Level(
             concurrency=concurrency,
-            stable=stable,
+            stable=spread_percent <= self.settings.stability_percent,
+            spread_percent=spread_percent,
             client=views[concurrency],
             windows=windows,
             models=self.server.shares(before, after),
@@ -124,23 +127,19 @@ class Measurement:
     def _csv(self) -> Path:
         return self.folder / "level.csv"
 
-    def _run(self, ensemble: str, concurrency: int, stability_percent: float) -> tuple[bool, tuple[Window, ...]]:
-        """Run perf_analyzer once: whether its windows agreed, and the windows."""
+    def _run(self, ensemble: str, concurrency: int) -> tuple[Window, ...]:
+        """Run perf_analyzer once; it leaves its CSV."""
         self._csv.unlink(missing_ok=True)
-        strict = stability_percent < _ACCEPT_ANY_PERCENT
-        trials = self.settings.max_trials if strict else _WINDOWS_TO_AGREE
-        # 2.51 starts each window anew until one request has ended in it, so a window may take longer than its length
-        timeout_s = trials * 2 * self.settings.window_s + _OVERHEAD_S
-        arguments = self._arguments(ensemble, concurrency, stability_percent, trials)
-        answer = self.analyzer.run(arguments, self.folder, timeout_s)
+        # A window may take longer than its length: it ends with a request.
+        timeout_s = _WINDOWS * 2 * self.settings.window_s + _OVERHEAD_S
+        answer = self.analyzer.run(self._arguments(ensemble, concurrency), self.folder, timeout_s)
         windows = analyzer_output.parse_windows(answer.stdout)
-        if answer.returncode == _UNSTABLE and windows and strict:
-            return False, windows
-        if answer.returncode != 0 or not self._csv.is_file():
+        complete = len(windows) == _WINDOWS and all(window.inferences_per_s > 0 for window in windows)
+        if answer.returncode != 0 or not self._csv.is_file() or not complete:
             raise _refused(ensemble, concurrency, answer.returncode, answer.stderr or answer.stdout)
-        return True, windows
+        return windows
 
-    def _arguments(self, ensemble: str, concurrency: int, stability_percent: float, trials: int) -> list[str]:
+    def _arguments(self, ensemble: str, concurrency: int) -> list[str]:
         return [
             *("-v", "-m", ensemble, "-i", "grpc", "-u", self.server.url),
             *("--input-data", "inputs.json", "-f", self._csv.name),
@@ -148,17 +147,27 @@ class Measurement:
             *("--measurement-mode", "time_windows"),
             *("--measurement-interval", str(round(self.settings.window_s * 1000))),
             *("--percentile", str(self.settings.percentile)),
-            *("--stability-percentage", f"{stability_percent:g}"),
-            *("--max-trials", str(trials)),
+            *("--stability-percentage", str(_ACCEPT_ANY_PERCENT)),
+            *("--max-trials", str(_WINDOWS)),
         ]
 
 
+def spread_of(windows: Sequence[Window]) -> float:
+    """By how many percent the largest window exceeds the smallest, in throughput or in latency, whichever differs more.
+
+    It is perf_analyzer's own measure of stability.
+    """
+    columns = [[window.inferences_per_s for window in windows], [window.latency_ms for window in windows]]
+    return max((max(column) / min(column) - 1) * 100 for column in columns)
+
+
 def _refused(ensemble: str, concurrency: int, code: int, said: str) -> PerfError:
-    seen = " ".join(said.split())[-400:] or "nothing"
-    if code == _UNSTABLE:
-        advice = "Too few requests ended within a window: raise --window-s well above the time of one request."
+    seen = " ".join(said.split())[-400:].rstrip(".") or "nothing"
+    if "No valid requests" in said:
+        advice = "No request ended within a window: raise --window-s well above the time of one request."
     else:
         advice = "Look at the log of `avedge serve` for what it refused."
     return PerfError(
-        f"perf_analyzer ended with code {code} at {concurrency} in flight on {ensemble}; it said: {seen}. {advice}"
+        f"perf_analyzer ended with code {code} at {concurrency} in flight on {ensemble}; it said: {seen}. Wanted: "
+        f"{_WINDOWS} windows with answers in each, of which the figures are made. {advice}"
     )

@@ -16,8 +16,9 @@ from perf.results import EnsembleResult, ModelShare, SweepResult
 COLUMNS = ("ensemble", "in flight", "requests/s", "p50 ms", "p95 ms", "p99 ms", "x real time", "stable")
 MODEL_COLUMNS = ("model", "in flight", "batch", "queue ms", "compute ms", "cache hits")
 NOTE = (
-    "x real time: seconds of sound answered per second, the inverse of the real-time factor. batch: mean requests per "
-    "execution. compute ms: of requests that were computed, not answered from the cache; it counts the whole batch."
+    "x real time: seconds of sound answered per second, the inverse of the real-time factor. stable: whether three "
+    "windows agree, else by how much they differ. batch: mean requests per execution. compute ms: of requests that "
+    "were computed, not answered from the cache; it counts the whole batch."
 )
 
 
@@ -80,7 +81,7 @@ def _rows(result: SweepResult) -> Iterator[tuple[str, ...]]:
                 f"{client.inferences_per_s:.1f}",
                 *(f"{value:.1f}" for value in (client.p50_ms, client.p95_ms, client.p99_ms)),
                 _figure(level.audio_seconds_per_s, 1),
-                "yes" if level.stable else "NO",
+                "yes" if level.stable else f"no, {level.spread_percent:.0f} %",
             )
 
 

@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1  # raised when a field changes its name or its meaning
 
 @dataclass(frozen=True)
 class ClientView:
-    """One row of perf_analyzer's CSV: what a caller saw, means and percentiles over the stable windows."""
+    """One row of perf_analyzer's CSV: what a caller saw, means and percentiles over its three windows."""
 
     inferences_per_s: float
     p50_ms: float
@@ -24,7 +24,7 @@ class ClientView:
 
 @dataclass(frozen=True)
 class Window:
-    """One measurement window; a level is stable when its last three agree."""
+    """One measurement window; a level is stable when three agree."""
 
     inferences_per_s: float
     latency_ms: float  # at the percentile that the sweep stabilises on
@@ -56,7 +56,8 @@ class Level:
     """One number of requests in flight."""
 
     concurrency: int
-    stable: bool  # False: throughput or latency still moved; the figures are those of the last windows all the same
+    stable: bool  # False: the windows differ by more than the settings allow; the figures are theirs all the same
+    spread_percent: float  # largest over smallest window, throughput or latency
     client: ClientView
     windows: tuple[Window, ...]
     models: tuple[ModelShare, ...]

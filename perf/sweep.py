@@ -91,7 +91,7 @@ def _command(url: str, samples: Path, names: Sequence[str], settings: SweepSetti
         f"--ensembles {','.join(names)}",
         f"--concurrency {','.join(map(str, settings.concurrencies))}",
         f"--window-s {settings.window_s:g}",
-        f"--max-trials {settings.max_trials}",
+        f"--attempts {settings.attempts}",
     ]
     if settings.clip_samples:
         parts.append(f"--clip-samples {settings.clip_samples}")

@@ -13,6 +13,8 @@ import pytest
 from perf.analyzer import Analyzer, find_analyzer
 from perf.analyzer_output import parse_csv, parse_windows
 from perf.errors import PerfError
+from perf.measure import spread_of
+from perf.results import Window
 
 # Written by perf_analyzer 2.51.0 for an ensemble of two models, two requests in flight; then with --verbose-csv.
 PLAIN_CSV = """\
@@ -77,6 +79,12 @@ def test_the_windows_are_read_from_what_a_verbose_run_prints() -> None:
     windows = parse_windows(PRINTED)
     assert [window.inferences_per_s for window in windows] == [1375.83, 1330.18, 1593.99]
     assert [window.latency_ms for window in windows] == [2.587, 2.616, 1.583]
+
+
+def test_windows_differ_by_the_largest_over_the_smallest_in_rate_or_latency() -> None:
+    assert spread_of(parse_windows(PRINTED)) == pytest.approx((2616 / 1583 - 1) * 100)
+    assert spread_of([Window(10, 5.0), Window(8, 5.5)]) == pytest.approx(25)
+    assert spread_of([Window(10, 5.0)] * 3) == 0
 
 
 def _installed() -> Path:

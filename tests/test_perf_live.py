@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import soundfile
 from onnx import TensorProto, helper
 
 from perf import commands
+from perf.analyzer import find_analyzer
 from perf.errors import PerfError
 from perf.measure import SweepSettings
 from perf.results import SweepResult
@@ -24,7 +26,7 @@ from serve.launcher import EmbeddedTriton
 
 CLIP_SAMPLES, FACE_SIZE, RATE_HZ = 1600, 8, 16_000
 DIGEST = 'parameters { key: "contract_digest" value { string_value: "tiny" } }'
-QUICK = SweepSettings(concurrencies=(2,), window_s=0.3, max_trials=3)
+QUICK = SweepSettings(concurrencies=(2,), window_s=0.3, attempts=1)
 
 IDENTITY_CONFIG = f"""
 backend: "onnxruntime" platform: "onnxruntime_onnx" default_model_filename: "model.onnx" max_batch_size: 8
@@ -156,8 +158,8 @@ def test_a_level_has_ordered_percentiles_and_three_windows(result: SweepResult) 
     assert client.inferences_per_s > 10
     assert 0 < client.p50_ms <= client.p90_ms <= client.p95_ms <= client.p99_ms
     assert len(level.windows) >= 3
-    # Little's law: requests in flight = throughput x mean latency; the median is near the mean here.
-    assert client.inferences_per_s * client.p50_ms / 1000 == pytest.approx(2, rel=0.5)
+    # Little's law: requests in flight = throughput x mean latency; and a median is at most twice the mean.
+    assert 0.2 < client.inferences_per_s * client.p50_ms / 1000 < 4.4
 
 
 def test_sound_per_second_is_throughput_times_the_clip(result: SweepResult) -> None:
@@ -197,16 +199,38 @@ def test_enrolled_faces_are_sent_as_the_identities_that_the_server_gives(result:
 
 
 def test_windows_that_do_not_agree_are_flagged_and_still_reported(server_url: str, samples: Path) -> None:
-    strict = SweepSettings(concurrencies=(1,), window_s=0.1, max_trials=3, stability_percent=1e-6)
+    strict = SweepSettings(concurrencies=(1,), window_s=0.1, attempts=2, stability_percent=1e-6)
     (ensemble,) = sweep(server_url, samples, ensembles=["facefilter"], settings=strict).ensembles
     (level,) = ensemble.levels
     assert not level.stable
     assert level.client.inferences_per_s > 10
-    assert len(level.windows) == 6
+    assert level.spread_percent > 1e-6
+
+
+def test_a_level_that_perf_analyzer_refuses_is_listed_with_what_it_said_and_the_others_stay(
+    server_url: str, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    real = find_analyzer(links)
+    wrapper = tmp_path / "perf_analyzer"  # the real one, sent to a model that is not there at two in flight
+    wrapper.write_text(
+        f"#!/bin/sh\nexport LD_LIBRARY_PATH={':'.join(map(str, real.library_folders))}\n"
+        f'case "$*" in *2:2:1*) set -- "$@" -m absent;; esac\nexec {real.binary} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    settings = SweepSettings(concurrencies=(1, 2), window_s=0.1, attempts=1)
+    result = sweep(server_url, samples, ensembles=["facefilter"], settings=settings)
+    assert not result.complete
+    assert [level.concurrency for level in result.ensembles[0].levels] == [1]
+    (failure,) = result.ensembles[0].failures
+    assert failure.concurrency == 2
+    assert "code 99" in failure.message and "unknown model: 'absent'" in failure.message
 
 
 def test_another_served_length_can_be_chosen_and_no_other(server_url: str, samples: Path) -> None:
-    long = SweepSettings(concurrencies=(1,), window_s=0.1, max_trials=3, clip_samples=3200)
+    long = SweepSettings(concurrencies=(1,), window_s=0.1, attempts=1, clip_samples=3200)
     assert sweep(server_url, samples, ensembles=["facefilter"], settings=long).ensembles[0].inputs["mixture"] == (3200,)
     odd = SweepSettings(concurrencies=(1,), clip_samples=1601)
     with pytest.raises(PerfError, match=r"1601.*1600, 3200") as caught:
@@ -237,7 +261,7 @@ def test_the_command_writes_its_result_and_ends_stdout_with_it(
         str(output),
         "--json",
     ]
-    args = parser.parse_args([*options, "--concurrency", "1", "--window-s", "0.1", "--max-trials", "3"])
+    args = parser.parse_args([*options, "--concurrency", "1", "--window-s", "0.1", "--attempts", "1"])
     assert commands.run(args) == 0
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1]) == json.loads(output.read_text())

@@ -22,7 +22,7 @@ def _result(failures: tuple[Failure, ...] = ()) -> SweepResult:
     view = ClientView(12.5, 70.0, 80.0, 90.0, 100.0, 0.1, 2.0, 0.2)
     computed = ModelShare("facefilter_separator", "onnxruntime_onnx", 112, 0, 80, 1.4, 0, 3.21, 0.2, 41.5, 0.1)
     cached = ModelShare("facefilter_identity", "onnxruntime_onnx", 112, 0, 0, None, 112, 0.05, None, None, None)
-    level = Level(2, False, view, (Window(12.5, 90.0),), (cached, computed), 24.875, 1 / 24.875)
+    level = Level(2, False, 23.4, view, (Window(12.5, 90.0),), (cached, computed), 24.875, 1 / 24.875)
     ensemble = EnsembleResult("facefilter", {"mixture": (31840,)}, 8, 1.99, (), (level,), failures)
     return SweepResult({"command": "avedge perf"}, {"window_s": 3.0}, (ensemble,))
 
@@ -51,7 +51,7 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path:
 
 def test_the_markdown_has_the_callers_row_and_each_models_share() -> None:
     text = report.markdown(_result())
-    assert "| facefilter | 2 | 12.5 | 70.0 | 90.0 | 100.0 | 24.9 | NO |" in text
+    assert "| facefilter | 2 | 12.5 | 70.0 | 90.0 | 100.0 | 24.9 | no, 23 % |" in text
     assert "| facefilter_separator | 2 | 1.40 | 3.21 | 41.50 | - |" in text
     assert "| facefilter_identity | 2 | - | 0.05 | - | 100% |" in text
     for table in text.split("\n\n"):
@@ -70,7 +70,7 @@ def test_the_terminal_shows_the_same_figures_within_a_hundred_columns() -> None:
     for table in report.terminal_tables(_result()):
         console.print(table)
     text = console.export_text()
-    assert "facefilter_separator" in text and "24.9" in text and "NO" in text
+    assert "facefilter_separator" in text and "24.9" in text and "no, 23 %" in text
 
 
 def test_the_stamp_names_machine_and_versions_but_no_host_and_no_folder() -> None:
@@ -99,7 +99,7 @@ def test_the_command_to_repeat_a_sweep_hides_remote_hosts_and_folders_outside_th
     inside = _command("127.0.0.1:8001", environment.ROOT / "demo" / "samples", ["facefilter"], settings)
     assert inside == (
         "avedge perf sweep --url 127.0.0.1:8001 --samples demo/samples --ensembles facefilter --concurrency 1,8 "
-        "--window-s 5 --max-trials 6"
+        "--window-s 5 --attempts 2"
     )
     outside = _command("edge-7.example.org:8001", tmp_path / "mine", ["facefilter"], settings)
     assert "--url SERVER:8001 --samples mine " in outside and "example" not in outside
@@ -110,7 +110,7 @@ def test_the_command_to_repeat_a_sweep_hides_remote_hosts_and_folders_outside_th
     [
         ({"concurrencies": (0,)}, "--concurrency"),
         ({"window_s": 0.01}, "--window-s"),
-        ({"max_trials": 2}, "--max-trials"),
+        ({"attempts": 0}, "--attempts"),
     ],
 )
 def test_settings_that_could_not_be_measured_name_their_flag(wrong: dict[str, object], flag: str) -> None:
