@@ -17,7 +17,7 @@ from export.samples import sample_inputs
 from export.to_engine import build_engine, load_library
 from export.to_onnx import export_onnx, lint
 from train.crowd.network import CrowdDensitySum
-from train.dsp import Stft
+from train.dsp import GriffinLim, Stft
 
 SUM, STFT = model_named("crowd_density_sum"), model_named("facefilter_stft")
 
@@ -175,3 +175,14 @@ def test_stft_is_exported_for_any_length() -> None:
     runner = parity.onnx_runner(graph.SerializeToString())
     waveform = np.random.default_rng(0).standard_normal((2, 4800)).astype(np.float32)
     assert runner({"waveform": waveform})["magnitude"].shape == (2, 257, 31)
+
+
+def test_digital_silence_stays_finite_in_griffin_lims_graph() -> None:
+    """The ONNX optimiser dropped a `+ 1e-12` once: torch was finite, the graph was not."""
+    model = model_named("facefilter_griffin_lim")
+    runner = parity.onnx_runner(export_onnx(GriffinLim(iterations=1).eval(), model, {}).SerializeToString())
+    silence = {
+        "separated_magnitude": np.zeros((1, 257, 20), np.float32),
+        "spectrum": np.zeros((1, 2, 257, 20), np.float32),
+    }
+    np.testing.assert_array_equal(runner(silence)["speech"], np.zeros((1, 3040), np.float32))

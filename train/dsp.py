@@ -141,7 +141,8 @@ class GriffinLim(nn.Module):
 
 def _phase(spectrum: Tensor) -> Tensor:
     """Unit-modulus copy of a spectrum (B, 2, F, T), zero where it is silent."""
-    return spectrum * torch.rsqrt(spectrum.square().sum(dim=1, keepdim=True) + TINY_POWER)
+    # A clamp, not a sum: the ONNX optimiser takes `+ 1e-12` for `+ 0`, drops it, and digital silence becomes NaN.
+    return spectrum * spectrum.square().sum(dim=1, keepdim=True).clamp(min=TINY_POWER).rsqrt()
 
 
 def hertz_to_mel(hertz: Tensor) -> Tensor:
