@@ -1,1 +1,61 @@
-"""Library and command line for users: numpy, tritonclient and media libraries, never torch."""
+"""Library and command line for users: numpy, tritonclient and media libraries, never torch.
+
+    from clients import CrowdCounter, SpeechSeparator
+
+Names are loaded when they are asked for, so that `avedge --help` does not wait for gRPC, OpenCV and FFmpeg.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clients.connection import DEFAULT_URL, Connection
+    from clients.counter import CrowdCount, CrowdCounter
+    from clients.errors import (
+        BadInput,
+        ClientError,
+        ContractMismatch,
+        OutputFailed,
+        ServerUnavailable,
+        Timeout,
+    )
+    from clients.separator import SeparatedSpeech, SpeechSeparator
+
+_HOMES = {
+    "DEFAULT_URL": "connection",
+    "Connection": "connection",
+    "CrowdCount": "counter",
+    "CrowdCounter": "counter",
+    "BadInput": "errors",
+    "ClientError": "errors",
+    "ContractMismatch": "errors",
+    "OutputFailed": "errors",
+    "ServerUnavailable": "errors",
+    "Timeout": "errors",
+    "SeparatedSpeech": "separator",
+    "SpeechSeparator": "separator",
+}
+
+__all__ = [
+    "DEFAULT_URL",
+    "BadInput",
+    "ClientError",
+    "Connection",
+    "ContractMismatch",
+    "CrowdCount",
+    "CrowdCounter",
+    "OutputFailed",
+    "SeparatedSpeech",
+    "ServerUnavailable",
+    "SpeechSeparator",
+    "Timeout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clients' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"clients.{_HOMES[name]}"), name)

@@ -1,0 +1,119 @@
+"""Writing results whole or not at all: everything of one input is made aside, then moved into place together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from clients.errors import OutputFailed, printable
+
+Writer = Callable[[Path], None]
+
+
+def write_whole(path: Path, write: Writer) -> None:
+    """Write one file aside and move it into place; what was there before stays if anything fails.
+
+    Args:
+        path: where it belongs; its folder must exist.
+        write: makes the file at the path that it is given, which ends as `path` does.
+
+    Raises:
+        OutputFailed: no such folder, no right, no room.
+    """
+    write_together({path: write})
+
+
+def write_together(writers: Mapping[Path, Writer]) -> None:
+    """Write several files of one folder: all of them are whole before the first is moved into place.
+
+    Raises:
+        OutputFailed: as `write_whole`; none of the files is there or changed then.
+    """
+    first = next(iter(writers))
+    with _explained(first.parent), _staging(first.parent) as staging:
+        for path, write in writers.items():
+            write(staging / path.name)
+            _flush(staging / path.name)
+        _move_all(staging, list(writers))
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder where it is absent, and see that files can be written there.
+
+    Raises:
+        OutputFailed: it cannot be made or written to.
+    """
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _staging(folder):
+            pass
+
+
+def require_absent(paths: list[Path]) -> None:
+    """Refuse to replace earlier results.
+
+    Raises:
+        OutputFailed: names those that are there.
+    """
+    there = [printable(path) for path in paths if path.exists()]
+    if there:
+        raise OutputFailed(
+            f"{', '.join(there)} is there already",
+            "a free name",
+            "an earlier result would be lost",
+            "add --overwrite, or give another folder with --output",
+        )
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A hidden folder on the same file system, gone afterwards whatever happens."""
+    staging = Path(tempfile.mkdtemp(prefix=".avedge-", dir=folder))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """The system's complaints as ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed(
+            f"Nothing could be written to {printable(folder)}: {error.strerror or printable(str(error))}",
+            "a folder that can be written to, with room",
+            "the results would be lost",
+            "give another folder with --output, or free some room",
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    """Make the disk take the bytes now, so that a full one is noticed before anything is replaced."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _move_all(staging: Path, targets: list[Path]) -> None:
+    """Move the finished files; should one move fail, put back what the earlier ones replaced."""
+    kept = staging / "replaced"
+    kept.mkdir()
+    moved: list[Path] = []
+    try:
+        for target in targets:
+            if target.exists():
+                os.replace(target, kept / target.name)
+            moved.append(target)
+            os.replace(staging / target.name, target)
+    except OSError:
+        for target in moved:
+            if (kept / target.name).exists():
+                os.replace(kept / target.name, target)
+            else:
+                target.unlink(missing_ok=True)
+        raise

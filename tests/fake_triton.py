@@ -1,0 +1,144 @@
+"""A KServe gRPC server on tritonclient's own servicer class: it serves the committed configs, as a test tells it.
+
+Only the models' answers are invented here; names, types, shapes and facts come from `model_repository/`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
+TYPES = {"FP32": np.float32, "UINT8": np.uint8}
+
+Answer = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def committed_config(model: str) -> Any:
+    """The config that a real server would read."""
+    return text_format.Parse((REPOSITORY / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+@dataclass
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Scripted server.
+
+    answers: what each model computes, from its inputs without the batch axis.
+    failures: status and text for the next calls of ModelInfer, used up one by one.
+    """
+
+    answers: dict[str, Answer]
+    configs: dict[str, Any] = field(default_factory=dict)
+    live: bool = True
+    unready: dict[str, str] = field(default_factory=dict)  # model to the reason
+    failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
+    delay_s: float = 0.0
+    requests: list[dict[str, np.ndarray]] = field(default_factory=list)
+    most_in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self.configs = {model: committed_config(model) for model in self.answers} | self.configs
+        self._lock = threading.Lock()
+        self._in_flight = 0
+
+    def ServerLive(self, request, context):
+        return service_pb2.ServerLiveResponse(live=self.live)
+
+    def ModelReady(self, request, context):
+        ready = request.name in self.configs and request.name not in self.unready
+        return service_pb2.ModelReadyResponse(ready=ready)
+
+    def RepositoryIndex(self, request, context):
+        answer = service_pb2.RepositoryIndexResponse()
+        for model in self.configs:
+            state = "UNAVAILABLE" if model in self.unready else "READY"
+            answer.models.add(name=model, state=state, reason=self.unready.get(model, ""))
+        return answer
+
+    def ModelMetadata(self, request, context):
+        config = self.configs[request.name]
+        answer = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="ensemble")
+        for tensors, described in ((config.input, answer.inputs), (config.output, answer.outputs)):
+            for tensor in tensors:
+                datatype = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
+                described.add(name=tensor.name, datatype=datatype, shape=[-1, *tensor.dims])
+        return answer
+
+    def ModelConfig(self, request, context):
+        return service_pb2.ModelConfigResponse(config=self.configs[request.name])
+
+    def ModelInfer(self, request, context):
+        with self._lock:
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+            failure = self.failures.pop(0) if self.failures else None
+        try:
+            time.sleep(self.delay_s)
+            if failure:
+                context.abort(*failure)
+            return self._answer(request)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def _answer(self, request):
+        inputs = {}
+        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+            inputs[tensor.name] = np.frombuffer(raw, TYPES[tensor.datatype]).reshape(tensor.shape)[0]
+        with self._lock:
+            self.requests.append(inputs)
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
+        outputs = self.answers[request.model_name](inputs)
+        for name in (tensor.name for tensor in request.outputs):
+            values = np.asarray(outputs[name], np.float32)[None]
+            answer.outputs.add(name=name, datatype="FP32", shape=values.shape)
+            answer.raw_output_contents.append(values.tobytes())
+        return answer
+
+
+@contextmanager
+def serving(fake: FakeTriton) -> Iterator[str]:
+    """Serve on a free port of the loopback; gives the URL."""
+    # 100 MB: a real server has no limit on messages, gRPC's default of 4 MB is not part of what is tested here
+    limits = [("grpc.max_receive_message_length", 100 << 20), ("grpc.max_send_message_length", 100 << 20)]
+    server = grpc.server(futures.ThreadPoolExecutor(16), options=limits)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(grace=None).wait()
+
+
+def same_voice(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A separator that changes nothing."""
+    mixture = inputs["mixture"]
+    return {"speech": mixture, "attention": np.full(len(mixture) // 160 + 1, 0.5)}
+
+
+def crowd_of(density: np.ndarray) -> Answer:
+    """A counter that always sees the same density (72, 128)."""
+
+    def answer(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        patches = density.reshape(8, 9, 8, 16).sum(axis=(1, 3)).reshape(64)
+        return {
+            "density": density,
+            "count": density.sum(keepdims=True).reshape(1),
+            "patch_counts": patches,
+            "patch_importance": patches / max(density.sum(), 1e-9),
+            "patch_estimates": patches + 0.5,
+        }
+
+    return answer

@@ -1,0 +1,209 @@
+"""From a recording of any rate and length to the voice at the same rate and length."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from fake_triton import FakeTriton, same_voice, serving
+from matplotlib import cbook
+from scipy.signal import fftconvolve
+
+from clients import windows
+from clients.errors import BadInput, ContractMismatch, OutputFailed
+from clients.separator import SpeechSeparator
+from clients.sound import load_sound
+
+HOP, HALO_FRAMES, PADDED = 160, 40, (31_840, 63_840, 127_840)
+FACE = np.full((224, 224, 3), 127, np.uint8)
+PORTRAIT = Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+def noise(samples: int, level: float = 0.05, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, level, samples).astype(np.float32)
+
+
+def agreement_db(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Energy of what was wanted over that of the difference."""
+    return float(10 * np.log10(np.sum(np.square(wanted)) / max(np.sum(np.square(got - wanted)), 1e-30)))
+
+
+# A voice that depends on a whole halo to either side, no more, and on the level: a linear filter, then a bend.
+REACH = HALO_FRAMES * HOP
+FILTER = np.random.default_rng(5).normal(0, 1, 2 * REACH + 1) * np.hanning(2 * REACH + 1) / 40
+
+
+def wide_filter(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A stand-in for the network: what it computes is known, and as local as the network is."""
+    speech = np.tanh(3 * fftconvolve(inputs["mixture"], FILTER, mode="same"))
+    energy = fftconvolve(np.square(np.pad(inputs["mixture"], 80)), np.ones(160), mode="valid")[::HOP]
+    return {"speech": speech, "attention": np.tanh(energy)}
+
+
+@pytest.mark.parametrize("samples", [1, 31_840, 31_841, 127_840, 127_841, 500_000])
+def test_windows_cover_the_recording_with_served_lengths_at_whole_frames(samples):
+    plan = windows.plan_windows(samples, PADDED, hop=HOP, halo_frames=HALO_FRAMES)
+    assert all(window.length in PADDED and window.start % HOP == 0 for window in plan.windows)
+    assert plan.windows[-1].start + plan.windows[-1].length >= samples
+    shared = [a.start + a.length - b.start for a, b in zip(plan.windows, plan.windows[1:], strict=False)]
+    assert all(overlap == 2 * plan.halo + plan.fade for overlap in shared)
+
+
+def test_a_short_recording_takes_the_smallest_length_that_holds_it():
+    lengths = [windows.plan_windows(n, PADDED, hop=HOP, halo_frames=40).windows for n in (31_840, 31_841, 63_841)]
+    assert [[window.length for window in plan] for plan in lengths] == [[31_840], [63_840], [127_840]]
+
+
+def test_windows_that_were_only_cut_are_joined_to_the_recording():
+    recording = noise(400_000)
+    plan = windows.plan_windows(len(recording), PADDED, hop=HOP, halo_frames=HALO_FRAMES)
+    joined = windows.join([windows.cut(recording, window) for window in plan.windows], plan, len(recording))
+    assert len(plan.windows) == 4
+    np.testing.assert_allclose(joined, recording, atol=1e-6)
+
+
+def test_what_lies_within_a_halo_of_a_cut_is_not_used():
+    plan = windows.plan_windows(300_000, PADDED, hop=HOP, halo_frames=HALO_FRAMES)
+    pieces = []
+    for number, window in enumerate(plan.windows):
+        piece = np.ones(window.length, np.float32)
+        piece[: REACH if number else 0] = 1e6
+        piece[window.length - REACH if number < len(plan.windows) - 1 else window.length :] = 1e6
+        pieces.append(piece)
+    np.testing.assert_allclose(windows.join(pieces, plan, 300_000), 1, atol=1e-6)
+
+
+def test_chunks_agree_with_the_whole_recording():
+    recording = noise(400_000)
+    with serving(FakeTriton({"facefilter": wide_filter})) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(recording, FACE, sample_rate_hz=16_000, face_crop=True)
+    gain = 0.1 / np.sqrt(np.mean(np.square(recording, dtype=np.float64)))
+    whole = wide_filter({"mixture": recording * gain})
+    assert result.windows == 4
+    assert agreement_db(result.speech, whole["speech"] / gain) > 40
+    assert result.attention.shape == (2501,)
+    np.testing.assert_allclose(result.attention, whole["attention"][:2501], atol=1e-4)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("samples", [1_603 * 10, 65_537])
+def test_the_voice_has_the_rate_and_length_of_the_recording(rate_hz, samples):
+    with serving(FakeTriton({"facefilter": same_voice})) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(noise(samples), FACE, sample_rate_hz=rate_hz, face_crop=True)
+    assert result.sample_rate_hz == rate_hz and result.speech.shape == (samples,)
+
+
+def test_a_voice_that_was_not_changed_comes_back_at_its_level_and_place():
+    t = np.arange(44_100) / 44_100
+    recording = (0.01 * np.sin(2 * np.pi * 300 * t) * np.hanning(len(t))).astype(np.float32)
+    fake = FakeTriton({"facefilter": same_voice})
+    with serving(fake) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(recording, FACE, sample_rate_hz=44_100, face_crop=True)
+    assert agreement_db(result.speech, recording) > 50
+    (sent,) = fake.requests
+    assert sent["mixture"].shape == (31_840,)
+    assert np.sqrt(np.mean(np.square(sent["mixture"][:16_000]))) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_the_face_that_was_found_is_what_the_server_gets():
+    fake = FakeTriton({"facefilter": same_voice})
+    with serving(fake) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(noise(16_000), PORTRAIT, sample_rate_hz=16_000)
+    np.testing.assert_array_equal(fake.requests[0]["face"], result.face)
+    assert result.face_box is not None and 200 < result.face_box.width < 260
+    assert result.to_dict()["face_box"] == result.face_box.to_dict()
+
+
+def make_video(path: Path, frames: list[np.ndarray], sound: np.ndarray) -> Path:
+    """One second of pictures at 5 per second, with mono sound at 44.1 kHz."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=5, options={"g": "1"})
+        pictures.height, pictures.width = frames[0].shape[:2]
+        pictures.pix_fmt, pictures.bit_rate = "yuv420p", 4_000_000
+        voice = container.add_stream("pcm_s16le", rate=44_100)
+        voice.layout = "mono"
+        for frame in frames:
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(pictures.encode(None))
+        samples = av.AudioFrame.from_ndarray((sound[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        samples.sample_rate = 44_100
+        container.mux(voice.encode(samples))
+        container.mux(voice.encode(None))
+    return path
+
+
+def test_a_video_gives_both_the_sound_and_the_face(tmp_path):
+    portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
+    sound = noise(44_100)
+    path = make_video(tmp_path / "a.mkv", [portrait] * 5, sound)
+    with serving(FakeTriton({"facefilter": same_voice})) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(path)
+    assert result.speech.shape == (44_100,) and result.face_box is not None
+    np.testing.assert_allclose(result.mixture, sound, atol=1e-4)
+
+
+def test_a_video_whose_middle_shows_no_face_is_searched_further(tmp_path):
+    portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
+    blank = np.full_like(portrait, 90)
+    path = make_video(tmp_path / "a.mkv", [portrait, portrait, blank, blank, blank], noise(44_100))
+    with serving(FakeTriton({"facefilter": same_voice})) as url, SpeechSeparator(url) as separator:
+        assert separator.separate(path).face_box is not None
+
+
+def test_bad_input_is_told_before_any_server_is_asked():
+    with SpeechSeparator("127.0.0.1:1") as separator:
+        with pytest.raises(BadInput, match="silent"):
+            separator.separate(np.zeros(16_000, np.float32), FACE, sample_rate_hz=16_000, face_crop=True)
+        with pytest.raises(BadInput, match="No face was found in the array"):
+            separator.separate(noise(16_000), FACE, sample_rate_hz=16_000)
+        with pytest.raises(BadInput, match="an array without a face"):
+            separator.separate(noise(16_000), sample_rate_hz=16_000)
+
+
+def test_an_answer_of_another_length_is_refused():
+    fake = FakeTriton({"facefilter": lambda inputs: same_voice({"mixture": inputs["mixture"][:-160]})})
+    with (
+        serving(fake) as url,
+        SpeechSeparator(url) as separator,
+        pytest.raises(ContractMismatch, match=r"shapes \(31680,\) and \(199,\) for 31840 samples"),
+    ):
+        separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True)
+
+
+def test_a_voice_above_full_scale_is_saved_lower_and_said(tmp_path):
+    louder = FakeTriton({"facefilter": lambda inputs: same_voice(inputs) | {"speech": 30 * inputs["mixture"]}})
+    with serving(louder) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True)
+    result.save(tmp_path / "voice.wav")
+    saved = load_sound(tmp_path / "voice.wav").samples
+    assert any("peaks at" in warning for warning in result.warnings)
+    assert np.abs(saved).max() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(saved, result.speech / np.abs(result.speech).max(), atol=1e-4)
+
+
+def test_a_result_that_cannot_be_saved_leaves_nothing(tmp_path):
+    with serving(FakeTriton({"facefilter": same_voice})) as url, SpeechSeparator(url) as separator:
+        result = separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True)
+    with pytest.raises(OutputFailed, match="absent: No such file or directory"):
+        result.save(tmp_path / "absent" / "voice.wav")
+    result.save(tmp_path / "voice.wav")
+    result.plot(tmp_path / "voice.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["voice.png", "voice.wav"]
+    picture = cv2.imread(str(tmp_path / "voice.png"))
+    assert picture.shape == (768, 1200, 3) and picture.std() > 20
+
+
+def test_the_clients_bring_no_torch():
+    code = (
+        "import sys, clients, clients.separate_command, clients.count_command\n"
+        "assert 'grpc' not in sys.modules and 'cv2' not in sys.modules, 'heavy imports slow --help down'\n"
+        "from clients import SpeechSeparator, CrowdCounter\n"
+        "import clients.plots\n"
+        "assert not {'torch', 'train', 'export', 'serve', 'onnx', 'scipy', 'librosa'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
