@@ -24,7 +24,7 @@ class Verb:
     name: str
     module: str
     help: str
-    prefix: str = ""  # of `add_arguments` and `run`, where one module holds several verbs
+    infix: str = ""  # `add_evaluate_arguments`, `run_evaluate`: where one module holds several verbs
 
 
 VERBS = (
@@ -37,7 +37,7 @@ VERBS = (
     Verb("perf", "perf.commands", "measure a running server with perf_analyzer"),
     Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes"),
     Verb("train", "train.commands", "train a model by its config"),
-    Verb("evaluate", "train.evaluate_commands", "judge trained weights on a test split"),
+    Verb("evaluate", "train.commands", "judge trained weights on a test split", infix="evaluate"),
 )
 VERSION = "0.1.0"
 OUR_PACKAGES = ("train", "export", "serve", "clients", "perf", "avedge_demo", "avedge_doctor")
@@ -56,8 +56,11 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         if verb.name == chosen:
             module = importlib.import_module(verb.module)
             subparser.description = module.__doc__
-            getattr(module, f"add_{verb.prefix}arguments")(subparser)
-            subparser.set_defaults(run=getattr(module, f"run_{verb.prefix}".rstrip("_")))
+            add, carry_out = (
+                (f"add_{verb.infix}_arguments", f"run_{verb.infix}") if verb.infix else ("add_arguments", "run")
+            )
+            getattr(module, add)(subparser)
+            subparser.set_defaults(run=getattr(module, carry_out))
             subparser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser
 

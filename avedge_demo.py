@@ -157,7 +157,7 @@ def _measure(url: str, output: Path) -> SweepResult:
     from perf.measure import SweepSettings
     from perf.sweep import sweep
 
-    settings = SweepSettings(concurrencies=(1, 2), window_s=2.0, max_trials=4)
+    settings = SweepSettings(concurrencies=(1, 2), window_s=2.0, attempts=1)
     return sweep(url, output / SAMPLES, settings=settings, progress=lambda line: log.info("  %s", line))
 
 
