@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -99,9 +99,11 @@ def _check_host(host: str, allowed: bool) -> None:
         ServeError: an address that other machines reach, without --allow-remote, or no address at all.
     """
     try:
-        loopback = ip_address(host).is_loopback
+        loopback = IPv4Address(host).is_loopback
     except ValueError as error:
-        raise ServeError(f"--host {host} is no IP address; wanted one of this machine.", _EXIT_USAGE) from error
+        raise ServeError(
+            f"--host {host} is no IPv4 address; wanted one of this machine, such as 127.0.0.1.", _EXIT_USAGE
+        ) from error
     if loopback:
         return
     risk = (

@@ -20,12 +20,13 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from serve import keeper
 from serve.checks import EMBEDDED_TARGETS, check_environment, check_port, check_repository
 from serve.errors import ServeError
-from serve.readiness import is_ready, prove_answers
-from serve.runtime import assemble_backends, find_wheel, server_environment
+from serve.readiness import Endpoints, is_ready, prove_answers
+from serve.runtime import Wheel, assemble_backends, find_wheel, server_environment
 
 CACHE_BYTES = 64 << 20  # a face's identity takes 4 KiB: some fifteen thousand of them
 _PORT_ATTEMPTS = 5
@@ -158,44 +159,61 @@ class EmbeddedTriton:
                 check_port(self._host, port, purpose)
 
     def _launch(self) -> None:
-        """Start the keeper, and through it the server."""
+        """Start the keeper, and through it the server.
+
+        Raises:
+            ServeError: no room, or no permission, for what a server needs.
+        """
         wheel = find_wheel()
         self._owner = os.getpid()
         self._server_id = f"avedge-{uuid.uuid4().hex[:12]}"
         self._shm_prefix = f"{self._server_id}-"
-        self._scratch = Path(tempfile.mkdtemp(prefix=f"{self._server_id}-"))
-        assemble_backends(wheel, self._scratch / "backends")
+        self._scratch = Path(tempfile.gettempdir(), self._server_id)
         self._log = self._log_path or self._scratch / "triton.log"
-        guard = [str(self._owner), self._shm_prefix, str(self._scratch), str(self._stop_timeout_s)]
-        command = [str(wheel.tritonserver), *self._options(wheel.caches)]
         try:
+            self._scratch.mkdir(mode=0o700)  # the server runs what lies in there: nobody else may write
+            assemble_backends(wheel, self._scratch / "backends")
             with self._log.open("wb") as log:
-                self._keeper = subprocess.Popen(
-                    [sys.executable, "-I", "-S", keeper.__file__, *guard, *command],
-                    cwd=self._scratch,  # stubs have their working folder on sys.path
-                    env=server_environment(wheel),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    start_new_session=True,  # an interrupt from the keyboard is for the launcher alone
-                )
+                self._keeper = self._start_keeper(wheel, log)
         except OSError as error:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise ServeError(
-                f"The server could not be started ({error}); look at {self._log} and its folder."
+                f"The server could not be started ({error}); wanted {self._scratch} for its parts and {self._log} for "
+                "its log. Free some space, or name another log file or TMPDIR."
             ) from error
         atexit.register(self.stop)
-        assert self._keeper.stdout is not None  # asked for above
+        assert self._keeper.stdout is not None  # asked for at its start
         self.pid = int(self._keeper.stdout.readline() or -1)
+
+    def _start_keeper(self, wheel: Wheel, log: IO[bytes]) -> subprocess.Popen[str]:
+        guard = [str(self._owner), self._shm_prefix, str(self._scratch), str(self._stop_timeout_s)]
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                keeper.__file__,
+                *guard,
+                str(wheel.tritonserver),
+                *self._options(wheel.caches),
+            ],
+            cwd=self._scratch,  # stubs have their working folder on sys.path
+            env=server_environment(wheel),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # an interrupt from the keyboard is for the launcher alone
+        )
 
     def _options(self, caches: Path) -> list[str]:
         """The server's command line; chooses the ports that were left open."""
         grpc_port, http_port, metrics_port = _fill_ports(self._host, self._wanted_ports)
-        reachable = "127.0.0.1" if self._host == "0.0.0.0" else self._host  # noqa: S104 - only compared
-        self.grpc_url = f"{reachable}:{grpc_port}"
-        self.http_url = f"http://{reachable}:{http_port}"
-        self.metrics_url = f"http://{reachable}:{metrics_port}/metrics"
+        reachable = "127.0.0.1" if self._host == "0.0.0.0" else self._host
+        self._endpoints = Endpoints(*(f"{reachable}:{port}" for port in (grpc_port, http_port, metrics_port)))
+        self.grpc_url = self._endpoints.grpc
+        self.http_url = f"http://{self._endpoints.http}"
+        self.metrics_url = f"http://{self._endpoints.metrics}/metrics"
         return [
             f"--id={self._server_id}",
             f"--model-repository={self._repository}",
@@ -219,8 +237,7 @@ class EmbeddedTriton:
         ]
 
     def _wait_ready(self, deadline: float) -> None:
-        host, port = self.grpc_url.rsplit(":", 1)
-        while not (_listens(host, int(port)) and is_ready(self.grpc_url, self._server_id, self._served)):
+        while not is_ready(self._endpoints, self._server_id, self._served):
             self.raise_if_dead()
             if time.monotonic() > deadline:
                 raise ServeError(
@@ -253,9 +270,3 @@ def _fill_ports(host: str, wanted: tuple[int | None, ...]) -> list[int]:
                 port = probe.getsockname()[1]
             ports.append(port)
         return ports
-
-
-def _listens(host: str, port: int) -> bool:
-    """Whether anything accepts connections; cheaper than a gRPC channel, which waits longer after each refusal."""
-    with socket.socket() as probe:
-        return probe.connect_ex((host, port)) == 0

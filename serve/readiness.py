@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,43 @@ _CALL_TIMEOUT_S = 2.0
 _PROOF_TIMEOUT_S = 30.0
 
 
-def is_ready(grpc_url: str, server_id: str, models: Sequence[ServedModel]) -> bool:
-    """Whether the server of that id listens there and has every model ready.
+@dataclass(frozen=True)
+class Endpoints:
+    """Where one server listens; each is `host:port`."""
 
-    The id tells our server from another that took the port first.
+    grpc: str
+    http: str
+    metrics: str
+
+
+def is_ready(endpoints: Endpoints, server_id: str, models: Sequence[ServedModel]) -> bool:
+    """Whether the server of that id has every model ready and all three of its front ends up.
+
+    The id tells our server from another that took a port first. Our own would then end itself, but the front ends
+    start one after the other, metrics last: to see gRPC answer is not enough.
     """
-    with grpcclient.InferenceServerClient(grpc_url) as client:
+    # The cheap question first: a refused gRPC channel waits a second before it tries again.
+    return (
+        b"nv_" in _get(endpoints.metrics, "/metrics")
+        and server_id.encode() in _get(endpoints.http, "/v2")
+        and _grpc_is_ready(endpoints.grpc, server_id, models)
+    )
+
+
+def _get(endpoint: str, path: str) -> bytes:
+    """Body of an HTTP answer; empty when there is none. No proxy is asked: the server is this machine's."""
+    connection = HTTPConnection(endpoint, timeout=_CALL_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    except (OSError, HTTPException):
+        return b""
+    finally:
+        connection.close()
+
+
+def _grpc_is_ready(url: str, server_id: str, models: Sequence[ServedModel]) -> bool:
+    with _client(url) as client:
         try:
             return (
                 client.get_server_metadata(client_timeout=_CALL_TIMEOUT_S).name == server_id
@@ -32,6 +65,12 @@ def is_ready(grpc_url: str, server_id: str, models: Sequence[ServedModel]) -> bo
             )
         except InferenceServerException:
             return False
+
+
+def _client(url: str) -> grpcclient.InferenceServerClient:
+    """A client that goes past any proxy of the environment."""
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+    return grpcclient.InferenceServerClient(url, channel_args=options)
 
 
 def prove_answers(grpc_url: str, models: Sequence[ServedModel]) -> None:
@@ -80,7 +119,7 @@ def _ask_zeros(
         zeros = np.zeros([*lead, *shapes[tensor.name]], triton_to_np_dtype(datatype))
         inputs.append(grpcclient.InferInput(tensor.name, zeros.shape, datatype))
         inputs[-1].set_data_from_numpy(zeros)
-    with grpcclient.InferenceServerClient(grpc_url) as client:
+    with _client(grpc_url) as client:
         try:
             result = client.infer(model.name, inputs, client_timeout=_PROOF_TIMEOUT_S)
         except InferenceServerException as error:

@@ -15,7 +15,7 @@ from toy_repository import FLOATS, INDICES, add_doubling, add_doubling_twice, ad
 from tritonclient.utils import InferenceServerException
 
 from serve.launcher import EmbeddedTriton
-from serve.readiness import is_ready
+from serve.readiness import Endpoints, is_ready
 
 TOGETHER = "dynamic_batching { max_queue_delay_microseconds: 1000000 }"  # or as soon as a batch of 8 is full
 
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]
         "session.use_device_allocator_for_initializers": "1",
     }
     add_doubling(repository, "every_option", parameters=every_option, extra="optimization { graph { level: 1 } }")
-    with EmbeddedTriton(repository) as running:
+    with EmbeddedTriton(repository, stop_timeout_s=0) as running:
         yield running
 
 
@@ -150,7 +150,11 @@ def test_a_repeated_input_is_answered_from_the_cache(client: grpcclient.Inferenc
 
 
 def test_another_server_on_the_port_is_not_taken_for_ours(server: EmbeddedTriton) -> None:
-    assert not is_ready(server.grpc_url, "another", [])
+    urls = (server.grpc_url, server.http_url, server.metrics_url)
+    endpoints = Endpoints(*(url.removeprefix("http://").removesuffix("/metrics") for url in urls))
+    name = grpcclient.InferenceServerClient(server.grpc_url).get_server_metadata().name
+    assert is_ready(endpoints, name, [])
+    assert not is_ready(endpoints, "another", [])
 
 
 def test_only_this_machine_can_connect(server: EmbeddedTriton) -> None:
@@ -191,7 +195,7 @@ def torch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedT
                 inputs { key: "right" value { data_type: TYPE_FP32 dims: 3 zero_data: true } } }
         """,
     )
-    with EmbeddedTriton(repository, target="torchscript") as running:
+    with EmbeddedTriton(repository, target="torchscript", stop_timeout_s=0) as running:
         yield running
 
 

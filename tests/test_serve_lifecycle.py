@@ -124,7 +124,7 @@ def test_an_unknown_parameter_is_refused_by_its_name(tmp_path: Path) -> None:
 def test_a_graph_with_other_names_than_its_config_is_refused(tmp_path: Path) -> None:
     add_model(tmp_path, "renamed", doubling(), {"x": (FLOATS, 4)}, {"z": (FLOATS, 4)})
     with pytest.raises(ServeError, match=r"renamed: outputs .* in the file: .*'y'.* in the config: .*'z'"):
-        EmbeddedTriton(tmp_path).start()
+        EmbeddedTriton(tmp_path, stop_timeout_s=0).start()
 
 
 def test_a_server_whose_outputs_are_empty_is_not_called_ready(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_server_whose_outputs_are_empty_is_not_called_ready(tmp_path: Path) ->
     emptying = onnx_graph(nodes, {"x": (FLOATS, 4)}, {"y": (FLOATS, -1)}, {"no": [0.0] * 4}).SerializeToString()
     add_model(tmp_path, "emptying", emptying, {"x": (FLOATS, 4)}, {"y": (FLOATS, -1)})
     with pytest.raises(ServeError, match="answered emptying without bytes in y"):
-        EmbeddedTriton(tmp_path).start()
+        EmbeddedTriton(tmp_path, stop_timeout_s=0).start()
 
 
 def test_a_server_that_is_not_ready_in_time_is_stopped(repository: Path) -> None:
@@ -145,21 +145,36 @@ def test_a_server_that_is_not_ready_in_time_is_stopped(repository: Path) -> None
     wait_dead([server.pid, *children(server.pid)])
 
 
-def test_a_port_lost_between_choice_and_start_is_chosen_anew(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["gRPC", "HTTP", "metrics"])
+def test_a_port_lost_between_choice_and_start_is_chosen_anew(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         lost = taken.getsockname()[1]
         choose = launcher._fill_ports
-        choices = iter([True, False])
-        monkeypatch.setattr(
-            launcher,
-            "_fill_ports",
-            lambda host, wanted: [lost, *choose(host, wanted)[1:]] if next(choices) else choose(host, wanted),
-        )
-        with EmbeddedTriton(repository) as server:
-            assert server.grpc_url != f"127.0.0.1:{lost}"
+        chosen: list[list[int]] = []
+
+        def lose_once(host: str, wanted: tuple[int | None, ...]) -> list[int]:
+            chosen.append(choose(host, wanted))
+            if len(chosen) == 1:
+                chosen[0][place] = lost
+            return chosen[-1]
+
+        monkeypatch.setattr(launcher, "_fill_ports", lose_once)
+        with EmbeddedTriton(repository, stop_timeout_s=0) as server:
+            assert len(chosen) == 2
+            assert f":{lost}" not in server.grpc_url + server.http_url + server.metrics_url
+            time.sleep(0.2)  # a server that lost a port ends just after the other front ends answered
             server.raise_if_dead()
+
+
+def test_a_server_that_does_not_stop_in_time_is_killed_without_traces(repository: Path) -> None:
+    with EmbeddedTriton(repository, stop_timeout_s=0) as server:
+        name, pids = server_id(server.pid), [server.pid, *children(server.pid)]
+    wait_dead(pids)
+    assert traces(name) == []
 
 
 def test_a_given_port_that_is_taken_is_refused(repository: Path) -> None:
