@@ -52,21 +52,21 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._lock = threading.Lock()
         self._in_flight = 0
 
-    def ServerLive(self, request, context):
+    def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:
         return service_pb2.ServerLiveResponse(live=self.live)
 
-    def ModelReady(self, request, context):
+    def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:
         ready = request.name in self.configs and request.name not in self.unready
         return service_pb2.ModelReadyResponse(ready=ready)
 
-    def RepositoryIndex(self, request, context):
+    def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:
         answer = service_pb2.RepositoryIndexResponse()
         for model in self.configs:
             state = "UNAVAILABLE" if model in self.unready else "READY"
             answer.models.add(name=model, state=state, reason=self.unready.get(model, ""))
         return answer
 
-    def ModelMetadata(self, request, context):
+    def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         config = self.configs[request.name]
         answer = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="ensemble")
         for tensors, described in ((config.input, answer.inputs), (config.output, answer.outputs)):
@@ -75,10 +75,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 described.add(name=tensor.name, datatype=datatype, shape=[-1, *tensor.dims])
         return answer
 
-    def ModelConfig(self, request, context):
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
         return service_pb2.ModelConfigResponse(config=self.configs[request.name])
 
-    def ModelInfer(self, request, context):
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self._lock:
             self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
@@ -92,7 +92,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             with self._lock:
                 self._in_flight -= 1
 
-    def _answer(self, request):
+    def _answer(self, request: Any) -> Any:
         inputs = {}
         for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
             inputs[tensor.name] = np.frombuffer(raw, TYPES[tensor.datatype]).reshape(tensor.shape)[0]

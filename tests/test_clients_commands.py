@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -20,14 +22,14 @@ PORTRAIT = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
 DENSITY = np.full((72, 128), 0.001, np.float32)
 
 
-def run(command, *words: object) -> int:
+def run(command: ModuleType, *words: object) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     return command.run(parser.parse_args([str(word) for word in words]))
 
 
 @pytest.fixture
-def url():
+def url() -> Iterator[str]:
     fake = FakeTriton(
         {"facefilter": same_voice, "crowd_counting": crowd_of(DENSITY), "crowd_counting_vision": crowd_of(DENSITY)}
     )
@@ -36,13 +38,13 @@ def url():
 
 
 @pytest.fixture
-def recording(tmp_path) -> Path:
+def recording(tmp_path: Path) -> Path:
     soundfile.write(tmp_path / "talk.wav", np.random.default_rng(0).normal(0, 0.1, 44_100), 44_100)
     return tmp_path / "talk.wav"
 
 
 @pytest.fixture
-def photo(tmp_path) -> Path:
+def photo(tmp_path: Path) -> Path:
     cv2.imwrite(str(tmp_path / "square.jpg"), np.random.default_rng(0).integers(0, 255, (300, 500, 3), np.uint8))
     return tmp_path / "square.jpg"
 
@@ -51,7 +53,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_separate_writes_voice_and_spectrogram_and_one_json_object(tmp_path, url, recording, capsys):
+def test_separate_writes_voice_and_spectrogram_and_one_json_object(
+    tmp_path: Path, url: str, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(separate_command, recording, "--face", PORTRAIT, "--url", url, "-o", tmp_path / "out", "--json") == 0
     (line,) = capsys.readouterr().out.splitlines()
     said = json.loads(line)
@@ -66,7 +70,9 @@ def test_separate_writes_voice_and_spectrogram_and_one_json_object(tmp_path, url
     assert soundfile.info(tmp_path / "out/talk.voice.wav").frames == 44_100
 
 
-def test_count_writes_overlay_and_density_and_one_json_object_per_photo(tmp_path, url, photo, capsys):
+def test_count_writes_overlay_and_density_and_one_json_object_per_photo(
+    tmp_path: Path, url: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = photo.with_name("park.jpg")
     other.write_bytes(photo.read_bytes())
     assert run(count_command, photo, other, "--url", url, "-o", tmp_path / "out", "--json") == 0
@@ -82,12 +88,16 @@ def test_count_writes_overlay_and_density_and_one_json_object_per_photo(tmp_path
     ]
 
 
-def test_count_hears_the_sound(tmp_path, url, photo, recording, capsys):
+def test_count_hears_the_sound(
+    tmp_path: Path, url: str, photo: Path, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(count_command, photo, "--sound", recording, "--url", url, "-o", tmp_path / "out", "--json") == 0
     assert json.loads(capsys.readouterr().out)["result"]["model"] == "crowd_counting"
 
 
-def test_people_read_one_line_and_the_names_of_the_files(tmp_path, url, photo, capsys):
+def test_people_read_one_line_and_the_names_of_the_files(
+    tmp_path: Path, url: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(count_command, photo, "--url", url, "-o", tmp_path / "out") == 0
     out = capsys.readouterr().out
     assert "9.2 people (picture alone" in out and str(tmp_path / "out/square.density.png") in out
@@ -95,7 +105,9 @@ def test_people_read_one_line_and_the_names_of_the_files(tmp_path, url, photo, c
     assert capsys.readouterr().out == ""
 
 
-def test_a_single_bad_input_exits_with_its_own_code_and_leaves_nothing(tmp_path, url, capsys):
+def test_a_single_bad_input_exits_with_its_own_code_and_leaves_nothing(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.jpg").write_text("hello")
     assert run(count_command, tmp_path / "bad.jpg", "--url", url, "-o", tmp_path / "out", "--json") == 4
     captured = capsys.readouterr()
@@ -109,7 +121,9 @@ def test_a_single_bad_input_exits_with_its_own_code_and_leaves_nothing(tmp_path,
     assert names(tmp_path / "out") == []
 
 
-def test_one_bad_input_of_several_is_reported_and_the_others_are_done(tmp_path, url, photo, capsys):
+def test_one_bad_input_of_several_is_reported_and_the_others_are_done(
+    tmp_path: Path, url: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.jpg").write_text("hello")
     assert run(count_command, tmp_path / "bad.jpg", photo, "--url", url, "-o", tmp_path / "out", "--json") == 3
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -117,13 +131,17 @@ def test_one_bad_input_of_several_is_reported_and_the_others_are_done(tmp_path, 
     assert names(tmp_path / "out") == ["square.density.npy", "square.density.png"]
 
 
-def test_no_face_in_the_photo_exits_4(tmp_path, url, recording, photo, capsys):
+def test_no_face_in_the_photo_exits_4(
+    tmp_path: Path, url: str, recording: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(separate_command, recording, "--face", photo, "--url", url, "-o", tmp_path / "out") == 4
     assert "No face was found" in capsys.readouterr().err
     assert run(separate_command, recording, "--face", photo, "--face-crop", "--url", url, "-o", tmp_path / "out") == 0
 
 
-def test_an_absent_server_exits_5_and_ends_the_run(tmp_path, photo, capsys):
+def test_an_absent_server_exits_5_and_ends_the_run(
+    tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = photo.with_name("park.jpg")
     other.write_bytes(photo.read_bytes())
     assert run(count_command, photo, other, "--url", "127.0.0.1:1", "--timeout", 1, "-o", tmp_path / "out") == 5
@@ -131,7 +149,9 @@ def test_an_absent_server_exits_5_and_ends_the_run(tmp_path, photo, capsys):
     assert names(tmp_path / "out") == []
 
 
-def test_earlier_results_are_kept_unless_told_otherwise(tmp_path, url, photo, capsys):
+def test_earlier_results_are_kept_unless_told_otherwise(
+    tmp_path: Path, url: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/square.density.png").write_text("earlier")
     assert run(count_command, photo, "--url", url, "-o", tmp_path / "out") == 8
@@ -142,7 +162,7 @@ def test_earlier_results_are_kept_unless_told_otherwise(tmp_path, url, photo, ca
     assert len(names(tmp_path / "out")) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path, photo):
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path, photo: Path) -> None:
     (tmp_path / "out").write_text("a file stands where the folder should be")
     with pytest.raises(OutputFailed, match="Nothing could be written to .*out: File exists") as caught:
         run(count_command, photo, "--url", "127.0.0.1:1", "-o", tmp_path / "out")
@@ -150,47 +170,52 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path, photo
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs /proc, where nobody may write")
-def test_a_folder_without_rights_is_told(photo):
+def test_a_folder_without_rights_is_told(photo: Path) -> None:
     with pytest.raises(OutputFailed, match="Nothing could be written to /proc/avedge"):
         run(count_command, photo, "--url", "127.0.0.1:1", "-o", "/proc/avedge")
 
 
-def test_inputs_that_would_write_the_same_files_are_refused(tmp_path, photo):
+def test_inputs_that_would_write_the_same_files_are_refused(tmp_path: Path, photo: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(BadInput, match="would both give .*square.density.png"):
         run(count_command, photo, tmp_path / "b" / "square.png", "-o", tmp_path / "out")
 
 
-def test_control_characters_in_names_stay_off_the_terminal(tmp_path, url, capsys):
+def test_control_characters_in_names_stay_off_the_terminal(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(count_command, tmp_path / "a\x1b[2Jb.jpg", "--url", url, "-o", tmp_path / "out") == 4
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err and r"a\x1b[2Jb.jpg" in captured.err
 
 
-def test_files_written_together_are_all_there_or_none_is(tmp_path):
+def write_new(path: Path) -> None:
+    path.write_text("new")
+
+
+def test_files_written_together_are_all_there_or_none_is(tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
     (tmp_path / "a").write_text("earlier")
     with pytest.raises(OutputFailed, match="No space left on device"):
-        outputs.write_together({tmp_path / "a": lambda path: path.write_text("new"), tmp_path / "b": fail})
+        outputs.write_together({tmp_path / "a": write_new, tmp_path / "b": fail})
     assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "earlier"
 
 
-def test_a_move_that_fails_puts_back_what_was_there(tmp_path):
+def test_a_move_that_fails_puts_back_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("earlier")
     (tmp_path / "d").write_text("earlier too")
-    new = {tmp_path / name: (lambda path: path.write_text("new")) for name in ("a", "d")}
-    broken = {**new, tmp_path / "e" / "f": lambda path: path.write_text("new")}  # a folder that is not there
+    absent = tmp_path / "e" / "f"  # in a folder that is not there
     with pytest.raises(OutputFailed):
-        outputs.write_together(broken)
+        outputs.write_together(dict.fromkeys((tmp_path / "a", tmp_path / "d", absent), write_new))
     assert (tmp_path / "a").read_text() == "earlier" and (tmp_path / "d").read_text() == "earlier too"
     assert names(tmp_path) == ["a", "d"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "soon"])
-def test_a_timeout_must_be_a_number_of_seconds(text, capsys):
+def test_a_timeout_must_be_a_number_of_seconds(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(count_command, "a.jpg", "--timeout", text)
     assert caught.value.code == 2

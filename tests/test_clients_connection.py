@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 import grpc
 import numpy as np
@@ -15,18 +16,18 @@ from clients.counter import CrowdCounter
 from clients.errors import ContractMismatch, ServerUnavailable, Timeout
 from clients.separator import SpeechSeparator
 
-INPUTS = {"mixture": np.ones(31_840, np.float32), "face": np.zeros((224, 224, 3), np.uint8)}
+INPUTS: dict[str, np.ndarray] = {"mixture": np.ones(31_840, np.float32), "face": np.zeros((224, 224, 3), np.uint8)}
 OUTPUTS = ("speech", "attention")
 
 
-def test_an_answer_comes_back_under_its_name_without_the_batch():
+def test_an_answer_comes_back_under_its_name_without_the_batch() -> None:
     with serving(FakeTriton({"facefilter": same_voice})) as url, Connection(url) as connection:
         answer = connection.infer("facefilter", INPUTS, OUTPUTS)
     np.testing.assert_array_equal(answer["speech"], INPUTS["mixture"])
     assert answer["attention"].shape == (200,)
 
 
-def test_answers_keep_the_order_of_the_requests_and_fly_together():
+def test_answers_keep_the_order_of_the_requests_and_fly_together() -> None:
     fake = FakeTriton({"facefilter": same_voice}, delay_s=0.02)
     requests = [INPUTS | {"mixture": np.full(31_840, value, np.float32)} for value in range(12)]
     with serving(fake) as url, Connection(url) as connection:
@@ -35,7 +36,7 @@ def test_answers_keep_the_order_of_the_requests_and_fly_together():
     assert fake.most_in_flight == 3
 
 
-def test_an_absent_server_is_reported_soon_with_its_address_and_what_to_do():
+def test_an_absent_server_is_reported_soon_with_its_address_and_what_to_do() -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else can answer there
         taken.bind(("127.0.0.1", 0))
         url = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -49,7 +50,7 @@ def test_an_absent_server_is_reported_soon_with_its_address_and_what_to_do():
     assert "avedge serve" in caught.value.remedy and caught.value.exit_code == 5
 
 
-def test_a_port_that_takes_calls_and_never_answers_is_reported_within_the_deadline():
+def test_a_port_that_takes_calls_and_never_answers_is_reported_within_the_deadline() -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -60,7 +61,7 @@ def test_a_port_that_takes_calls_and_never_answers_is_reported_within_the_deadli
     assert time.monotonic() - began < 2
 
 
-def test_a_server_that_is_not_live_is_not_ready():
+def test_a_server_that_is_not_live_is_not_ready() -> None:
     with (
         serving(FakeTriton({"facefilter": same_voice}, live=False)) as url,
         SpeechSeparator(url) as separator,
@@ -69,7 +70,7 @@ def test_a_server_that_is_not_live_is_not_ready():
         separator.check()
 
 
-def test_models_that_are_not_ready_are_named_with_their_reason():
+def test_models_that_are_not_ready_are_named_with_their_reason() -> None:
     fake = FakeTriton({"facefilter": same_voice}, unready={"facefilter": "loading facefilter_separator"})
     with (
         serving(fake) as url,
@@ -79,7 +80,7 @@ def test_models_that_are_not_ready_are_named_with_their_reason():
         separator.check()
 
 
-def test_a_server_of_other_models_is_told_by_what_it_serves():
+def test_a_server_of_other_models_is_told_by_what_it_serves() -> None:
     fake = FakeTriton({"crowd_counting_vision": crowd_of(np.zeros((72, 128)))})
     with (
         serving(fake) as url,
@@ -90,7 +91,7 @@ def test_a_server_of_other_models_is_told_by_what_it_serves():
     assert caught.value.exit_code == 6
 
 
-def changed(model: str, **facts: str | None):
+def changed(model: str, **facts: str | None) -> Any:
     """A committed config with other facts."""
     config = committed_config(model)
     for name, value in facts.items():
@@ -114,7 +115,7 @@ def changed(model: str, **facts: str | None):
         ("face_size", "112", r"it takes mixture FP32 \[-1\], face UINT8 \[224, 224, 3\]"),
     ],
 )
-def test_another_contract_is_refused_with_both_sides(fact, value, said):
+def test_another_contract_is_refused_with_both_sides(fact: str, value: str | None, said: str) -> None:
     fake = FakeTriton({"facefilter": same_voice}, configs={"facefilter": changed("facefilter", **{fact: value})})
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     face = np.zeros((224, 224, 3), np.uint8)
@@ -124,7 +125,7 @@ def test_another_contract_is_refused_with_both_sides(fact, value, said):
     assert caught.value.wanted
 
 
-def test_another_shape_of_a_tensor_is_refused():
+def test_another_shape_of_a_tensor_is_refused() -> None:
     config = committed_config("crowd_counting_vision")
     config.input[0].dims[:] = [288, 512, 3]
     fake = FakeTriton(
@@ -139,7 +140,7 @@ def test_another_shape_of_a_tensor_is_refused():
     assert "picture UINT8 [576, 1024, 3]" in caught.value.wanted
 
 
-def test_a_slow_server_is_left_at_the_deadline():
+def test_a_slow_server_is_left_at_the_deadline() -> None:
     fake = FakeTriton({"facefilter": same_voice}, delay_s=3.0)
     with serving(fake) as url, Connection(url, timeout_s=0.3) as connection:
         began = time.monotonic()
@@ -149,23 +150,24 @@ def test_a_slow_server_is_left_at_the_deadline():
     assert caught.value.exit_code == 7
 
 
-def test_a_connection_that_timed_out_still_answers():
+def test_a_connection_that_timed_out_still_answers() -> None:
     fake = FakeTriton({"facefilter": same_voice}, delay_s=0.6)
-    with serving(fake) as url, Connection(url, timeout_s=0.3) as connection, pytest.raises(Timeout):
-        connection.infer("facefilter", INPUTS, OUTPUTS)
+    with serving(fake) as url, Connection(url, timeout_s=0.3) as connection:
+        with pytest.raises(Timeout):
+            connection.infer("facefilter", INPUTS, OUTPUTS)
         fake.delay_s = 0.0
         assert connection.infer("facefilter", INPUTS, OUTPUTS)["attention"].shape == (200,)
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-def test_a_server_that_comes_back_is_asked_again(status):
+def test_a_server_that_comes_back_is_asked_again(status: grpc.StatusCode) -> None:
     fake = FakeTriton({"facefilter": same_voice}, failures=[(status, "shutting down")] * 3)
     with serving(fake) as url, Connection(url) as connection:
         assert connection.infer("facefilter", INPUTS, OUTPUTS)["attention"].shape == (200,)
     assert not fake.failures
 
 
-def test_a_full_queue_is_asked_four_times_and_then_called_busy():
+def test_a_full_queue_is_asked_four_times_and_then_called_busy() -> None:
     fake = FakeTriton(
         {"facefilter": same_voice}, failures=[(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")] * 9
     )
@@ -178,7 +180,7 @@ def test_a_full_queue_is_asked_four_times_and_then_called_busy():
     assert len(fake.failures) == 5
 
 
-def test_retries_end_at_the_deadline():
+def test_retries_end_at_the_deadline() -> None:
     fake = FakeTriton({"facefilter": same_voice}, failures=[(grpc.StatusCode.UNAVAILABLE, "away")] * 9)
     with serving(fake) as url, Connection(url, timeout_s=0.2) as connection:
         began = time.monotonic()
@@ -187,7 +189,7 @@ def test_retries_end_at_the_deadline():
     assert time.monotonic() - began < 0.6
 
 
-def test_a_refused_tensor_is_not_sent_again():
+def test_a_refused_tensor_is_not_sent_again() -> None:
     fake = FakeTriton({"facefilter": same_voice}, failures=[(grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape")] * 2)
     with (
         serving(fake) as url,
@@ -198,7 +200,7 @@ def test_a_refused_tensor_is_not_sent_again():
     assert len(fake.failures) == 1
 
 
-def test_an_answer_with_values_that_are_no_numbers_is_refused():
+def test_an_answer_with_values_that_are_no_numbers_is_refused() -> None:
     fake = FakeTriton({"facefilter": lambda inputs: same_voice(inputs) | {"speech": inputs["mixture"] * np.nan}})
     with (
         serving(fake) as url,
@@ -208,12 +210,12 @@ def test_an_answer_with_values_that_are_no_numbers_is_refused():
         connection.infer("facefilter", INPUTS, OUTPUTS)
 
 
-def test_messages_above_four_megabytes_pass():
+def test_messages_above_four_megabytes_pass() -> None:
     large = INPUTS | {"mixture": np.ones(2_000_000, np.float32)}  # 8 MB there and 8 MB back
     with serving(FakeTriton({"facefilter": same_voice})) as url, Connection(url) as connection:
         assert connection.infer("facefilter", large, OUTPUTS)["speech"].shape == (2_000_000,)
 
 
-def test_a_deadline_of_nothing_is_refused():
+def test_a_deadline_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="timeout_s is 0"):
         Connection(timeout_s=0)

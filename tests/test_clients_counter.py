@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
-from fake_triton import FakeTriton, crowd_of, serving
+from fake_triton import Answer, FakeTriton, crowd_of, serving
 
-from clients.counter import CrowdCounter
+from clients.counter import CrowdCount, CrowdCounter
 from clients.errors import BadInput
 from clients.letterbox import Letterbox
 
@@ -29,27 +32,27 @@ def bright_cells(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return crowd_of(density.astype(np.float32))(inputs)
 
 
-def count(picture: np.ndarray, answer=bright_cells, **options):
+def count(picture: np.ndarray, answer: Answer = bright_cells, **options: Any) -> tuple[CrowdCount, FakeTriton]:
     fake = FakeTriton({"crowd_counting": answer, "crowd_counting_vision": answer})
     with serving(fake) as url, CrowdCounter(url) as counter:
         return counter.count(picture, **options), fake
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_letterbox_keeps_the_aspect_and_fills_one_side(size):
+def test_the_letterbox_keeps_the_aspect_and_fills_one_side(size: tuple[int, int]) -> None:
     box = Letterbox.fit(np.zeros((*size, 3), np.uint8), frame_width=1024, frame_height=576)
     assert box.width == 1024 or box.height == 576
     assert box.width / box.height == pytest.approx(size[1] / size[0], rel=0.02)
 
 
-def test_a_photo_of_the_frames_own_size_is_sent_as_it_is():
+def test_a_photo_of_the_frames_own_size_is_sent_as_it_is() -> None:
     photo = np.random.default_rng(0).integers(0, 255, (576, 1024, 3), np.uint8)
     _, fake = count(photo)
     np.testing.assert_array_equal(fake.requests[0]["picture"], photo)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_point_of_the_photo_lands_in_the_cell_that_says_so(size):
+def test_a_point_of_the_photo_lands_in_the_cell_that_says_so(size: tuple[int, int]) -> None:
     height, width = size
     points = [(width // 5, height // 3), (width * 3 // 4, height * 4 // 5)]
     for point in points:
@@ -61,20 +64,20 @@ def test_a_point_of_the_photo_lands_in_the_cell_that_says_so(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_cells_span_the_photo_and_no_more(size):
+def test_the_cells_span_the_photo_and_no_more(size: tuple[int, int]) -> None:
     result, _ = count(np.full((*size, 3), 100, np.uint8))
     rows, columns = result.density.shape
     high, wide = result.cell_size
     assert size[0] <= rows * high + 1e-6 < size[0] + high and size[1] <= columns * wide + 1e-6 < size[1] + wide
 
 
-def test_the_frame_beyond_the_photo_is_zero():
+def test_the_frame_beyond_the_photo_is_zero() -> None:
     _, fake = count(np.full((300, 300, 3), 200, np.uint8))
     frame = fake.requests[0]["picture"]
     assert (frame[:, :576] == 200).all() and (frame[:, 576:] == 0).all()
 
 
-def test_density_and_padding_add_up_to_the_count():
+def test_density_and_padding_add_up_to_the_count() -> None:
     density = np.random.default_rng(1).random((72, 128)).astype(np.float32)
     result, _ = count(np.zeros((300, 300, 3), np.uint8), crowd_of(density))
     assert result.density.shape == (72, 72)
@@ -82,7 +85,7 @@ def test_density_and_padding_add_up_to_the_count():
     assert any("outside the photo" in warning for warning in result.warnings)
 
 
-def test_patches_are_those_of_the_frame_row_by_row():
+def test_patches_are_those_of_the_frame_row_by_row() -> None:
     density = np.zeros((72, 128), np.float32)
     density[10, 100] = 3  # second row of patches, seventh column
     result, _ = count(np.zeros((576, 1024, 3), np.uint8), crowd_of(density))
@@ -95,14 +98,14 @@ def tone(rate_hz: int, seconds: float) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * 500 * np.arange(round(rate_hz * seconds)) / rate_hz)).astype(np.float32)
 
 
-def test_without_a_sound_the_model_that_only_sees_is_asked_and_the_result_says_so():
+def test_without_a_sound_the_model_that_only_sees_is_asked_and_the_result_says_so() -> None:
     result, fake = count(np.zeros((576, 1024, 3), np.uint8))
     assert set(fake.requests[0]) == {"picture"}
     assert result.to_dict()["model"] == "crowd_counting_vision" and "no sound" in result.to_dict()["why_model"]
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
-def test_one_second_of_the_sound_is_heard_from_its_start(rate_hz):
+def test_one_second_of_the_sound_is_heard_from_its_start(rate_hz: int) -> None:
     sound = np.concatenate([0 * tone(rate_hz, 2), tone(rate_hz, 2)])
     result, fake = count(np.zeros((576, 1024, 3), np.uint8), sound=sound, sample_rate_hz=rate_hz, sound_start_s=2.0)
     heard = fake.requests[0]["sound"]
@@ -110,17 +113,17 @@ def test_one_second_of_the_sound_is_heard_from_its_start(rate_hz):
     np.testing.assert_allclose(heard[100:-100], tone(16_000, 1)[100:-100], atol=2e-3)
 
 
-def test_a_shorter_sound_is_filled_with_silence_and_said():
+def test_a_shorter_sound_is_filled_with_silence_and_said() -> None:
     result, fake = count(np.zeros((576, 1024, 3), np.uint8), sound=tone(16_000, 0.4), sample_rate_hz=16_000)
     assert (fake.requests[0]["sound"][6_400:] == 0).all() and "gives 0.40 s of the 1 s heard" in result.warnings[0]
 
 
-def test_a_start_beyond_the_sound_is_refused():
+def test_a_start_beyond_the_sound_is_refused() -> None:
     with pytest.raises(BadInput, match="begin at 5 s, but the array is 1.00 s long"):
         count(np.zeros((576, 1024, 3), np.uint8), sound=tone(16_000, 1), sample_rate_hz=16_000, sound_start_s=5)
 
 
-def test_the_overlay_and_the_density_are_written(tmp_path):
+def test_the_overlay_and_the_density_are_written(tmp_path: Path) -> None:
     result, _ = count(dots(300, 500, [(100, 100), (400, 200)]))
     result.plot(tmp_path / "a.png")
     result.save(tmp_path / "a.npy")
@@ -129,7 +132,7 @@ def test_the_overlay_and_the_density_are_written(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), result.density)
 
 
-def test_an_empty_scene_is_drawn_too(tmp_path):
+def test_an_empty_scene_is_drawn_too(tmp_path: Path) -> None:
     result, _ = count(np.zeros((576, 1024, 3), np.uint8))
     assert result.count == 0
     result.plot(tmp_path / "a.png")

@@ -46,7 +46,7 @@ def wide_filter(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("samples", [1, 31_840, 31_841, 127_840, 127_841, 500_000])
-def test_windows_cover_the_recording_with_served_lengths_at_whole_frames(samples):
+def test_windows_cover_the_recording_with_served_lengths_at_whole_frames(samples: int) -> None:
     plan = windows.plan_windows(samples, PADDED, hop=HOP, halo_frames=HALO_FRAMES)
     assert all(window.length in PADDED and window.start % HOP == 0 for window in plan.windows)
     assert plan.windows[-1].start + plan.windows[-1].length >= samples
@@ -54,12 +54,12 @@ def test_windows_cover_the_recording_with_served_lengths_at_whole_frames(samples
     assert all(overlap == 2 * plan.halo + plan.fade for overlap in shared)
 
 
-def test_a_short_recording_takes_the_smallest_length_that_holds_it():
+def test_a_short_recording_takes_the_smallest_length_that_holds_it() -> None:
     lengths = [windows.plan_windows(n, PADDED, hop=HOP, halo_frames=40).windows for n in (31_840, 31_841, 63_841)]
     assert [[window.length for window in plan] for plan in lengths] == [[31_840], [63_840], [127_840]]
 
 
-def test_windows_that_were_only_cut_are_joined_to_the_recording():
+def test_windows_that_were_only_cut_are_joined_to_the_recording() -> None:
     recording = noise(400_000)
     plan = windows.plan_windows(len(recording), PADDED, hop=HOP, halo_frames=HALO_FRAMES)
     joined = windows.join([windows.cut(recording, window) for window in plan.windows], plan, len(recording))
@@ -67,7 +67,7 @@ def test_windows_that_were_only_cut_are_joined_to_the_recording():
     np.testing.assert_allclose(joined, recording, atol=1e-6)
 
 
-def test_what_lies_within_a_halo_of_a_cut_is_not_used():
+def test_what_lies_within_a_halo_of_a_cut_is_not_used() -> None:
     plan = windows.plan_windows(300_000, PADDED, hop=HOP, halo_frames=HALO_FRAMES)
     pieces = []
     for number, window in enumerate(plan.windows):
@@ -78,7 +78,7 @@ def test_what_lies_within_a_halo_of_a_cut_is_not_used():
     np.testing.assert_allclose(windows.join(pieces, plan, 300_000), 1, atol=1e-6)
 
 
-def test_chunks_agree_with_the_whole_recording():
+def test_chunks_agree_with_the_whole_recording() -> None:
     recording = noise(400_000)
     with serving(FakeTriton({"facefilter": wide_filter})) as url, SpeechSeparator(url) as separator:
         result = separator.separate(recording, FACE, sample_rate_hz=16_000, face_crop=True)
@@ -92,13 +92,13 @@ def test_chunks_agree_with_the_whole_recording():
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
 @pytest.mark.parametrize("samples", [1_603 * 10, 65_537])
-def test_the_voice_has_the_rate_and_length_of_the_recording(rate_hz, samples):
+def test_the_voice_has_the_rate_and_length_of_the_recording(rate_hz: int, samples: int) -> None:
     with serving(FakeTriton({"facefilter": same_voice})) as url, SpeechSeparator(url) as separator:
         result = separator.separate(noise(samples), FACE, sample_rate_hz=rate_hz, face_crop=True)
     assert result.sample_rate_hz == rate_hz and result.speech.shape == (samples,)
 
 
-def test_a_voice_that_was_not_changed_comes_back_at_its_level_and_place():
+def test_a_voice_that_was_not_changed_comes_back_at_its_level_and_place() -> None:
     t = np.arange(44_100) / 44_100
     recording = (0.01 * np.sin(2 * np.pi * 300 * t) * np.hanning(len(t))).astype(np.float32)
     fake = FakeTriton({"facefilter": same_voice})
@@ -110,7 +110,7 @@ def test_a_voice_that_was_not_changed_comes_back_at_its_level_and_place():
     assert np.sqrt(np.mean(np.square(sent["mixture"][:16_000]))) == pytest.approx(0.1, rel=1e-3)
 
 
-def test_the_face_that_was_found_is_what_the_server_gets():
+def test_the_face_that_was_found_is_what_the_server_gets() -> None:
     fake = FakeTriton({"facefilter": same_voice})
     with serving(fake) as url, SpeechSeparator(url) as separator:
         result = separator.separate(noise(16_000), PORTRAIT, sample_rate_hz=16_000)
@@ -137,7 +137,7 @@ def make_video(path: Path, frames: list[np.ndarray], sound: np.ndarray) -> Path:
     return path
 
 
-def test_a_video_gives_both_the_sound_and_the_face(tmp_path):
+def test_a_video_gives_both_the_sound_and_the_face(tmp_path: Path) -> None:
     portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
     sound = noise(44_100)
     path = make_video(tmp_path / "a.mkv", [portrait] * 5, sound)
@@ -147,7 +147,7 @@ def test_a_video_gives_both_the_sound_and_the_face(tmp_path):
     np.testing.assert_allclose(result.mixture, sound, atol=1e-4)
 
 
-def test_a_video_whose_middle_shows_no_face_is_searched_further(tmp_path):
+def test_a_video_whose_middle_shows_no_face_is_searched_further(tmp_path: Path) -> None:
     portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
     blank = np.full_like(portrait, 90)
     path = make_video(tmp_path / "a.mkv", [portrait, portrait, blank, blank, blank], noise(44_100))
@@ -155,7 +155,7 @@ def test_a_video_whose_middle_shows_no_face_is_searched_further(tmp_path):
         assert separator.separate(path).face_box is not None
 
 
-def test_bad_input_is_told_before_any_server_is_asked():
+def test_bad_input_is_told_before_any_server_is_asked() -> None:
     with SpeechSeparator("127.0.0.1:1") as separator:
         with pytest.raises(BadInput, match="silent"):
             separator.separate(np.zeros(16_000, np.float32), FACE, sample_rate_hz=16_000, face_crop=True)
@@ -165,7 +165,7 @@ def test_bad_input_is_told_before_any_server_is_asked():
             separator.separate(noise(16_000), sample_rate_hz=16_000)
 
 
-def test_an_answer_of_another_length_is_refused():
+def test_an_answer_of_another_length_is_refused() -> None:
     fake = FakeTriton({"facefilter": lambda inputs: same_voice({"mixture": inputs["mixture"][:-160]})})
     with (
         serving(fake) as url,
@@ -175,7 +175,7 @@ def test_an_answer_of_another_length_is_refused():
         separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True)
 
 
-def test_a_voice_above_full_scale_is_saved_lower_and_said(tmp_path):
+def test_a_voice_above_full_scale_is_saved_lower_and_said(tmp_path: Path) -> None:
     louder = FakeTriton({"facefilter": lambda inputs: same_voice(inputs) | {"speech": 30 * inputs["mixture"]}})
     with serving(louder) as url, SpeechSeparator(url) as separator:
         result = separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True)
@@ -186,7 +186,7 @@ def test_a_voice_above_full_scale_is_saved_lower_and_said(tmp_path):
     np.testing.assert_allclose(saved, result.speech / np.abs(result.speech).max(), atol=1e-4)
 
 
-def test_a_result_that_cannot_be_saved_leaves_nothing(tmp_path):
+def test_a_result_that_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
     with serving(FakeTriton({"facefilter": same_voice})) as url, SpeechSeparator(url) as separator:
         result = separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True)
     with pytest.raises(OutputFailed, match="absent: No such file or directory"):
@@ -198,7 +198,7 @@ def test_a_result_that_cannot_be_saved_leaves_nothing(tmp_path):
     assert picture.shape == (768, 1200, 3) and picture.std() > 20
 
 
-def test_the_clients_bring_no_torch():
+def test_the_clients_bring_no_torch() -> None:
     code = (
         "import sys, clients, clients.separate_command, clients.count_command\n"
         "assert 'grpc' not in sys.modules and 'cv2' not in sys.modules, 'heavy imports slow --help down'\n"
