@@ -77,7 +77,9 @@ def _os_name() -> str:
         name = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         name = platform.system()
-    return f"{name}, {platform.system()} {platform.release()}"
+    return (
+        f"{name}, {platform.system()} {platform.release().split('-')[0]}"  # what follows may name a house's own build
+    )
 
 
 def _first_line(path: Path) -> str | None:

@@ -94,6 +94,20 @@ def test_the_stamp_tells_the_commit_that_git_tells() -> None:
     assert len(head) == 40 and isinstance(found["dirty"], bool)
 
 
+def test_gpus_are_listed_as_the_driver_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.86.15, 143771 MiB, 700.00 W'\necho 'broken row'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stamp = environment.stamp("avedge perf", server_version="2.51.0", analyzer_version="2.51.0")
+    assert stamp["gpus"] == [
+        {"name": "NVIDIA H200", "driver_version": "570.86.15", "memory.total": "143771 MiB", "power.limit": "700.00 W"}
+    ]
+    assert stamp["commit"] is None  # no git on that PATH
+    driver.write_text("#!/bin/sh\necho 'no driver' >&2\nexit 9\n")
+    assert environment.stamp("avedge perf", server_version="", analyzer_version="")["gpus"] == []
+
+
 def test_the_command_to_repeat_a_sweep_hides_remote_hosts_and_folders_outside_the_repository(tmp_path: Path) -> None:
     settings = SweepSettings(concurrencies=(1, 8), window_s=5)
     inside = _command("127.0.0.1:8001", environment.ROOT / "demo" / "samples", ["facefilter"], settings)
