@@ -34,6 +34,11 @@ _BACKENDS: dict[Target, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime_onnx"),
     "torchscript": ("pytorch", "pytorch_libtorch"),
 }
+# One model's threads; Triton runs several models side by side on the same cores.
+_THREADS: dict[Target, dict[str, str]] = {
+    "onnxruntime": {"intra_op_thread_count": "2", "inter_op_thread_count": "1"},
+    "torchscript": {"INTRA_OP_THREAD_COUNT": "2", "INTER_OP_THREAD_COUNT": "1"},
+}
 # Time that a request may wait for company. Small against every model's own time on a CPU.
 _QUEUE_DELAY_MICROSECONDS = 500
 # A request that waited this long is refused; its client has most likely given up. (A queue-size limit on a model inside
@@ -81,9 +86,7 @@ def model_config(model: Model, target: Target) -> model_config_pb2.ModelConfig:
     """Config of one model on one target."""
     backend, platform = _BACKENDS[target]
     facts = {"contract_digest": contract_digest()}
-    if target == "onnxruntime":
-        # One model's threads; Triton runs several models side by side on the same cores.
-        facts |= {"intra_op_thread_count": "2", "inter_op_thread_count": "1"}
+    facts |= _THREADS.get(target, {})
     fields: dict[str, Any] = {
         "name": model.name,
         "backend": backend,
