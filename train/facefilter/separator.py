@@ -1,0 +1,157 @@
+"""The separation network of FaceFilter section 4, Table 1: a mixture's magnitude and a face's identity in, a mask out.
+
+    magnitude ─> speech encoder ─┬───────────────────> A (F, T) ─┐
+                                 └> attention (1, T) ─┐          ├─> mask estimator ─> mask x magnitude
+    identity ──> image encoder ──────────> v (F) ──── x ─> V ────┘
+
+Legend: B batch, T frames, C channels (paper 1536), F features (paper 512). Convolutions run over time; frequencies are
+channels.
+Nothing but convolutions sees a neighbouring frame, so any T works and a long recording can be cut with a halo.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train.checkpoint import load_weights, read_options
+from train.settings import FREQUENCY_BINS, IDENTITY_SIZE
+
+SEPARATOR = "facefilter_separator"
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Table 1; 225,785,090 parameters
+    "paper": {"channels": 1536, "features": 512},
+    # trains on one CPU core in an hour; residual mask blocks because ten plain ones learn slowly
+    "compact": {"channels": 160, "features": 128, "mask_blocks": 10, "mask_residual": True, "input_compression": 0.3},
+}
+
+
+class ConvBlock(nn.Module):
+    """Convolution over time, batch norm, ReLU; length kept.
+
+    Figure 3, which says what is in a block, is not in the published text; this order is the plainest reading.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        kernel: frames, odd.
+        separable: depth-wise then point-wise convolution.
+        pre_activation: batch norm and ReLU before the convolution ("The Conversation", arXiv 1804.04121).
+        residual: add the input (needs as many channels in as out).
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int, separable: bool, pre_activation: bool, residual: bool = False
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        padding = kernel // 2
+        if separable:
+            convolution: nn.Module = nn.Sequential(
+                nn.Conv1d(inputs, inputs, kernel, padding=padding, groups=inputs, bias=False),
+                nn.Conv1d(inputs, outputs, 1, bias=False),
+            )
+        else:
+            convolution = nn.Conv1d(inputs, outputs, kernel, padding=padding, bias=False)
+        norm = nn.BatchNorm1d(inputs if pre_activation else outputs)
+        parts = [norm, nn.ReLU(), convolution] if pre_activation else [convolution, norm, nn.ReLU()]
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, inputs, T) to (B, outputs, T)."""
+        mapped: Tensor = self.layers(features)
+        return features + mapped if self.residual else mapped
+
+
+def fc_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Position-wise linear layer, batch norm, ReLU on (B, inputs, T)."""
+    return nn.Sequential(nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.ReLU())
+
+
+class Separator(nn.Module):
+    """FaceFilter's separation network.
+
+    Args:
+        channels: of the convolutions (Table 1: 1536).
+        features: of the encoders' outputs (Table 1: 512).
+        kernel: frames of each convolution; 5 after "The Conversation", on which the paper builds (section 4).
+        encoder_blocks: ResBlocks of the speech encoder (Table 1: 4).
+        mask_blocks: ConvBlocks of the mask estimator (Table 1: 15).
+        separable: depth-wise separable convolutions; the paper does not say, off is the plain reading.
+        mask_residual: shortcuts around all mask blocks but the first; off is the letter of Table 1.
+        pre_activation: batch norm and ReLU before each convolution; off.
+        input_compression: exponent of the magnitude as the encoder sees it; 1 is the paper's, 0.3 trains faster.
+        attention: weight the face per frame (section 4, second strategy); off repeats it with weight one (the first).
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        features: int,
+        kernel: int = 5,
+        encoder_blocks: int = 4,
+        mask_blocks: int = 15,
+        separable: bool = False,
+        mask_residual: bool = False,
+        pre_activation: bool = False,
+        input_compression: float = 1.0,
+        attention: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input_compression = input_compression
+        style: dict[str, Any] = {"kernel": kernel, "separable": separable, "pre_activation": pre_activation}
+        self.image_encoder = nn.Sequential(fc_block(IDENTITY_SIZE, channels), fc_block(channels, features))
+        self.speech_encoder = nn.Sequential(
+            ConvBlock(FREQUENCY_BINS, channels, **style),
+            *(ConvBlock(channels, channels, residual=True, **style) for _ in range(encoder_blocks)),
+            fc_block(channels, features),
+        )
+        self.attention = nn.Conv1d(features, 1, 1) if attention else None
+        self.mask_estimator = nn.Sequential(
+            ConvBlock(2 * features, channels, **style),
+            *(ConvBlock(channels, channels, residual=mask_residual, **style) for _ in range(mask_blocks - 1)),
+            nn.Conv1d(channels, FREQUENCY_BINS, 1),
+        )
+
+    def mask(self, magnitude: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask (B, 257, T) and attention (B, T), both in [0, 1]; arguments as in `forward`."""
+        seen = magnitude if self.input_compression == 1.0 else magnitude.pow(self.input_compression)
+        speech = self.speech_encoder(seen)  # (B, F, T)
+        face = self.image_encoder(identity.unsqueeze(2))  # (B, F, 1)
+        weights = torch.ones_like(speech[:, :1]) if self.attention is None else torch.sigmoid(self.attention(speech))
+        fused = torch.cat([speech, face * weights], dim=1)  # (B, 2 F, T)
+        return torch.sigmoid(self.mask_estimator(fused)), weights.squeeze(1)
+
+    def forward(self, magnitude: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what the owner of the face said.
+
+        Args:
+            magnitude: (B, 257, T) of a mixture whose waveform was brought to RMS 0.1 (`train.settings.MIXTURE_RMS`).
+            identity: (B, 1024) of the face.
+
+        Returns:
+            separated magnitude (B, 257, T), nowhere above the mixture's; attention (B, T) in [0, 1], the face's weight.
+        """
+        mask, attention = self.mask(magnitude, identity)
+        return mask * magnitude, attention
+
+
+def build_separator(preset: str = "paper", **options: Any) -> Separator:
+    """Make a separator of a preset, single options replaced."""
+    return Separator(**{**PRESETS[preset], **options})
+
+
+def load_separator(path: Path) -> Separator:
+    """Read a trained separator, in evaluation mode.
+
+    Raises:
+        TrainError: the file is missing, damaged or of another model.
+    """
+    network = Separator(**read_options(path, model=SEPARATOR))
+    load_weights(path, network, model=SEPARATOR)
+    return network.eval()

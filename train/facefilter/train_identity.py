@@ -1,0 +1,95 @@
+"""Step one of FaceFilter: faces and voices are matched, and nobody says who is who (section 3)."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from train.checkpoint import save_weights
+from train.dsp import IdentityLogMel, Stft
+from train.facefilter.data import MatchingBatches, read_bank
+from train.facefilter.identity import (
+    FACE_IDENTITY,
+    FACE_PRESETS,
+    SPEECH_IDENTITY,
+    SPEECH_PRESETS,
+    MatchingLoss,
+    build_face_identity,
+    build_speech_identity,
+)
+from train.facefilter.metrics import matching_accuracy
+from train.fit import FitSettings, Learner, fit
+
+log = logging.getLogger(__name__)
+VALIDATION_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class IdentityTraining:
+    """What `avedge train identity` reads from its config."""
+
+    data: Path  # made by `avedge synthesize talkers`
+    run_folder: Path  # log and checkpoints
+    face_weights: Path  # written at the end
+    voice_weights: Path  # written at the end
+    fit: FitSettings
+    preset: Literal["paper", "compact"] = "compact"
+    talkers_per_batch: int = 64  # N of N-way matching; 200 in the paper
+    similarity: Literal["cosine", "inverse_euclidean"] = "cosine"
+
+    def __post_init__(self) -> None:
+        """Refuse a batch in which there is nothing to match."""
+        if self.talkers_per_batch < 2:
+            raise ValueError(f"talkers_per_batch is {self.talkers_per_batch}; matching needs at least 2")
+
+
+class IdentityLearner(Learner):
+    """Both identity networks under the multi-way matching loss."""
+
+    def __init__(self, settings: IdentityTraining) -> None:
+        super().__init__(settings.fit)
+        self.stft = Stft()
+        self.log_mel = IdentityLogMel()
+        self.face = build_face_identity(settings.preset)
+        self.voice = build_speech_identity(settings.preset)
+        self.matching = MatchingLoss(settings.similarity)
+
+    def identities(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Identities of faces (N, 224, 224, 3) and waveforms (N, 31840), each (N, 1024) in fp32."""
+        faces, waveforms = batch
+        with torch.autocast(waveforms.device.type, enabled=False):  # a spectrum does not survive bf16
+            log_mel = self.log_mel(self.stft(waveforms)[0])
+        return self.face(faces).float(), self.voice(log_mel).float()
+
+    def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Matching loss of a batch."""
+        return {"total": self.matching(*self.identities(batch))}
+
+    def scores(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Matching loss and accuracy."""
+        faces, voices = self.identities(batch)
+        two_way = matching_accuracy(faces @ voices.T, 2)
+        return {"total": self.matching(faces, voices), "two_way": torch.tensor(two_way)}
+
+
+def train_identity(settings: IdentityTraining, *, resume: bool = False) -> IdentityLearner:
+    """Train both networks and write their weights.
+
+    Raises:
+        TrainError: data missing or unreadable.
+    """
+    torch.manual_seed(settings.fit.seed)
+    learner = IdentityLearner(settings)
+    batches = MatchingBatches(read_bank(settings.data, "train"), settings.talkers_per_batch, settings.fit.seed)
+    unseen = MatchingBatches(read_bank(settings.data, "val"), settings.talkers_per_batch, seed=1, augment=False)
+    fit(learner, batches, list(itertools.islice(unseen, VALIDATION_BATCHES)), settings.run_folder, resume=resume)
+    save_weights(settings.face_weights, learner.face, model=FACE_IDENTITY, options=FACE_PRESETS[settings.preset])
+    save_weights(settings.voice_weights, learner.voice, model=SPEECH_IDENTITY, options=SPEECH_PRESETS[settings.preset])
+    log.info("wrote %s and %s", settings.face_weights, settings.voice_weights)
+    return learner
