@@ -187,12 +187,12 @@ def _check_version(model: ServedModel, version: int) -> None:
             EXIT_MISMATCH,
         )
     name = model.config.default_model_filename
-    wanted = manifest.get("artefacts", {}).get(name, {}).get("sha256")
+    wanted = _digest_in(manifest, name)
     seen = _sha256(folder / name)
     if seen != wanted:
         raise ServeError(
-            f"{folder / name} has the digest {seen[:12]}…, its manifest says {str(wanted)[:12]}…; wanted the file that "
-            "export proved equal to its network, this one is damaged or was put there by hand. "
+            f"{folder / name} has the digest {seen[:12]}…, its manifest says {(wanted or 'nothing')[:12]}…; wanted "
+            "the file that export proved equal to its network, this one is damaged or was put there by hand. "
             "Export again: avedge export.",
             EXIT_MISMATCH,
         )
@@ -210,6 +210,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             EXIT_MISMATCH,
         ) from error
     return manifest
+
+
+def _digest_in(manifest: dict[str, Any], name: str) -> str | None:
+    """Digest of a file as the manifest has it; None where it has none."""
+    try:
+        return str(manifest["artefacts"][name]["sha256"])
+    except (KeyError, TypeError):
+        return None
 
 
 def _sha256(path: Path) -> str:

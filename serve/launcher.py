@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -89,9 +89,11 @@ class EmbeddedTriton:
         """Start the server and return when every model is ready and has proved to answer.
 
         Raises:
-            ServeError: the environment or the repository would give wrong answers, a port is taken, or the server
-                died or was not ready in time; nothing is left running.
+            ServeError: it runs already, the environment or the repository would give wrong answers, a port is taken,
+                or the server died or was not ready in time; nothing new is left running.
         """
+        if self._keeper is not None:
+            raise ServeError(f"This server runs already, at {self.grpc_url}; wanted one that does not: make another.")
         self._check()
         deadline = time.monotonic() + self._startup_timeout_s
         for attempts_left in reversed(range(_PORT_ATTEMPTS)):
@@ -113,10 +115,11 @@ class EmbeddedTriton:
         atexit.unregister(self.stop)
         try:
             self._keeper.terminate()
-            self._keeper.wait(self._stop_timeout_s + _KEEPER_GRACE_S)
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(self._stop_timeout_s + _KEEPER_GRACE_S)
         finally:
-            self._keeper.kill()  # nothing to do, unless the wait was interrupted; the kernel kills the server with it
-            self._keeper.wait()
+            self._keeper.kill()  # nothing to do, unless the wait was cut short; the kernel kills the server with it
+            self._keeper.communicate()
             self._keeper = None
             keeper.remove_shared_memory(self._shm_prefix)
             shutil.rmtree(self._scratch, ignore_errors=True)

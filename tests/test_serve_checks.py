@@ -77,6 +77,13 @@ def test_a_damaged_artefact_is_refused(repository: Path) -> None:
     assert error.exit_code == 6 and "digest" in str(error) and "model.onnx" in str(error)
 
 
+@pytest.mark.parametrize("artefacts", [None, [], {"model.onnx": "abc"}, {"model.onnx": {"sha256": None}}])
+def test_a_manifest_without_the_files_digest_is_refused(repository: Path, artefacts: object) -> None:
+    manifest = repository / "double" / "1" / "manifest.json"
+    manifest.write_text(json.dumps({"contract_digest": DIGEST, "artefacts": artefacts}))
+    assert "model.onnx has the digest" in str(refusal(repository))
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]", "\x00\xff"])
 def test_a_manifest_that_cannot_be_read_is_refused(repository: Path, content: str | None) -> None:
     manifest = repository / "double" / "1" / "manifest.json"

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 DIGEST = "0123456789abcdef"
 FLOATS = "TYPE_FP32"
@@ -18,10 +18,10 @@ _BACKENDS = {"onnxruntime": "onnxruntime", "torchscript": "pytorch"}
 Tensors = dict[str, tuple[str, int]]  # name to type and length of one item
 
 
-def onnx_graph(nodes: list[object], inputs: Tensors, outputs: Tensors, tables: dict[str, list[float]]) -> ModelProto:
+def onnx_graph(nodes: list[NodeProto], inputs: Tensors, outputs: Tensors, tables: dict[str, list[float]]) -> ModelProto:
     """A graph over batches of vectors; `tables` are its constants."""
 
-    def described(tensors: Tensors) -> list[object]:
+    def described(tensors: Tensors) -> list[ValueInfoProto]:
         return [
             helper.make_tensor_value_info(name, _ONNX_TYPES[kind], ["batch", length if length > 0 else "length"])
             for name, (kind, length) in tensors.items()
