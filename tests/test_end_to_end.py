@@ -121,7 +121,8 @@ def test_the_command_line_brings_out_the_voice_of_the_face(
 ) -> None:
     mixture = samples / f"mixture_{number}.wav"
     face = samples / f"portrait_{number}.png"
-    done = run_avedge(root, "separate", mixture, "--face", face, "--output", tmp_path, "--url", server.grpc_url, "--json")
+    words = ["separate", mixture, "--face", face, "--output", tmp_path, "--url", server.grpc_url, "--json"]
+    done = run_avedge(root, *words)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["outputs"]
