@@ -67,3 +67,13 @@ def server(repository: Path) -> Iterator[EmbeddedTriton]:
 
     with EmbeddedTriton(repository) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def made_talkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four synthetic talkers in each split, none of whom any weights were trained on."""
+    from train.synthetic.talkers import synthesize_talkers
+
+    folder = tmp_path_factory.mktemp("talkers") / "made"
+    synthesize_talkers(folder, 4, seed=2026)
+    return folder

@@ -15,16 +15,8 @@ from train.facefilter.separator import SEPARATOR, Separator, load_separator
 from train.facefilter.train_identity import IdentityTraining, train_identity
 from train.facefilter.train_separator import SeparatorTraining, train_separator
 from train.fit import load_settings
-from train.synthetic.talkers import synthesize_talkers
 
 SMALL_RUN = ["--fit.steps=2", "--fit.validate_every_steps=2", "--fit.warmup_steps=1", "--fit.precision=32-true"]
-
-
-@pytest.fixture(scope="module")
-def talkers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("talkers") / "made"
-    synthesize_talkers(folder, 4, seed=2026)  # other talkers than any weights were trained on
-    return folder
 
 
 @pytest.mark.parametrize("name", ["identity_compact", "identity_paper"])
@@ -41,7 +33,7 @@ def test_separator_configs_are_typed_and_open_with_their_command(root, name):
     assert load_settings(SeparatorTraining, path).preset == name.split("_")[1]
 
 
-def test_training_writes_weights_that_load_and_the_face_network_stays_as_it_was(root, talkers, tmp_path):
+def test_training_writes_weights_that_load_and_the_face_network_stays_as_it_was(root, made_talkers, tmp_path):
     configs = root / "train" / "configs"
     places = [
         f"--data={talkers}",
@@ -79,16 +71,16 @@ def test_the_speaker_loss_without_its_network_is_refused(root):
         load_settings(SeparatorTraining, config, ["--identity_weight=1.0"])
 
 
-def test_matching_batches_have_different_talkers_and_one_level(talkers):
-    faces, waveforms = next(iter(MatchingBatches(read_bank(talkers, "train"), 4, seed=0)))
+def test_matching_batches_have_different_talkers_and_one_level(made_talkers):
+    faces, waveforms = next(iter(MatchingBatches(read_bank(made_talkers, "train"), 4, seed=0)))
     assert faces.shape == (4, 224, 224, 3) and faces.dtype == torch.uint8 and waveforms.shape == (4, 31_840)
     torch.testing.assert_close(waveforms.square().mean(dim=1).sqrt(), torch.full((4,), 0.1 / 2**0.5), atol=1e-4, rtol=0)
-    again = next(iter(MatchingBatches(read_bank(talkers, "train"), 4, seed=0)))
+    again = next(iter(MatchingBatches(read_bank(made_talkers, "train"), 4, seed=0)))
     assert torch.equal(faces, again[0]) and torch.equal(waveforms, again[1])
 
 
-def test_mixture_batches_take_both_talkers_of_each_mixture_in_turn(talkers):
-    bank = read_bank(talkers, "train")
+def test_mixture_batches_take_both_talkers_of_each_mixture_in_turn(made_talkers):
+    bank = read_bank(made_talkers, "train")
     identities = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 1024)
     mixture, target, identity = next(iter(MixtureBatches(bank, identities, 3, seed=0, sir_range_db=6.0)))
     assert mixture.shape == target.shape == (6, 31_840) and identity.shape == (6, 1024)
@@ -98,8 +90,8 @@ def test_mixture_batches_take_both_talkers_of_each_mixture_in_turn(talkers):
     assert (identity[0::2, 0] != identity[1::2, 0]).all()
 
 
-def test_mixtures_of_too_few_talkers_are_refused(talkers):
-    bank = read_bank(talkers, "train")
+def test_mixtures_of_too_few_talkers_are_refused(made_talkers):
+    bank = read_bank(made_talkers, "train")
     few = TalkerBank(bank.talkers[:2], bank.voices[:2], bank.faces[:2])
     with pytest.raises(TrainError, match="1 women and 1 men"):
         MixtureBatches(few, torch.zeros(2, 1, 1024), 1, seed=0)
@@ -111,7 +103,7 @@ def test_augmented_faces_keep_shape_and_type_and_change():
     assert augmented.shape == face.shape and augmented.dtype == np.uint8 and (augmented != face).any()
 
 
-def test_evaluation_of_a_mask_of_one_half_improves_nothing_and_is_json(talkers, tmp_path):
+def test_evaluation_of_a_mask_of_one_half_improves_nothing_and_is_json(made_talkers, tmp_path):
     separator = Separator(channels=4, features=4, mask_blocks=1)
     torch.nn.init.zeros_(separator.mask_estimator[-1].weight)
     torch.nn.init.zeros_(separator.mask_estimator[-1].bias)  # sigmoid(0) everywhere: the mixture at half its level
@@ -119,15 +111,15 @@ def test_evaluation_of_a_mask_of_one_half_improves_nothing_and_is_json(talkers, 
     save_weights(tmp_path / "facefilter_separator.safetensors", separator, model=SEPARATOR, options=options)
     face = tmp_path / "facefilter_identity.safetensors"
     save_weights(face, build_face_identity("compact"), model=FACE_IDENTITY, options=FACE_PRESETS["compact"])
-    report = json.loads(json.dumps(evaluate_talkers(talkers, tmp_path, per_pair=1)))
+    report = json.loads(json.dumps(evaluate_talkers(made_talkers, tmp_path, per_pair=1)))
     assert report["mixtures"] == report["overall"]["count"] == 4
     assert report["overall"]["sdri_db"] == pytest.approx(0, abs=0.05)
     assert report["overall"]["si_sdri_db"] == pytest.approx(0, abs=0.05)
     assert report["overall"]["accuracy"] == report["overall"]["accuracy_interferer_face"]
 
 
-def test_committed_weights_choose_the_voice_by_the_face_of_talkers_never_seen(root, talkers):
-    report = evaluate_talkers(talkers, root / "train" / "weights", per_pair=6)
+def test_committed_weights_choose_the_voice_by_the_face_of_talkers_never_seen(root, made_talkers):
+    report = evaluate_talkers(made_talkers, root / "train" / "weights", per_pair=6)
     different = report["different_sex"]
     assert different["count"] == 12
     assert different["accuracy"] >= 0.8 and different["sdri_db"] > 2

@@ -14,9 +14,9 @@ import pytest
 
 # The long ones with so little data and so few steps that they end in seconds; everything else runs as printed.
 SHORTENED = {
-    "avedge synthesize talkers": "--talkers 2",
+    "avedge synthesize talkers": "--talkers 4",
     "avedge synthesize scenes": "--scenes 8",
-    "avedge train identity": "-- --fit.steps=1 --ways=4",
+    "avedge train identity": "-- --fit.steps=1 --talkers_per_batch=2",
     "avedge train facefilter": "-- --fit.steps=1",
     "avedge train crowd": "-- --fit.steps=1",
     "avedge evaluate facefilter": "--per-pair 1",

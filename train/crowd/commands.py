@@ -1,8 +1,9 @@
-"""`avedge train crowd`: train CC-AV or CC-V as a config says."""
+"""`avedge train crowd` and `avedge evaluate crowd`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -12,8 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, required=True, help="a YAML file such as train/configs/crowd_av_compact.yaml"
     )
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
     parser.add_argument(
-        "overrides", nargs="*", metavar="--key=value", help="after `--`: changes, such as --fit.steps=10"
+        "overrides", nargs="*", metavar="--key=value", help="after `--`: changes to the config, such as --fit.steps=10"
     )
 
 
@@ -22,6 +24,30 @@ def run(args: argparse.Namespace) -> int:
     from train.crowd.training import CrowdTraining, train_crowd
     from train.fit import load_settings
 
-    weights = train_crowd(load_settings(CrowdTraining, args.config, args.overrides))
+    weights = train_crowd(load_settings(CrowdTraining, args.config, args.overrides), resume=args.resume)
     sys.stdout.write(f"{weights}\n")
+    return 0
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `avedge evaluate crowd`."""
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/scenes"), help="synthetic scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", type=Path, default=Path("train/weights"), help="folder of the weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), default="test", help="which scenes (default: %(default)s)"
+    )
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Evaluate CC-AV and CC-V; print one JSON object."""
+    from train.crowd.evaluation import evaluate_scenes
+    from train.crowd.network import load_crowd_counter
+
+    counters = {name: load_crowd_counter(args.weights / f"{name}.safetensors") for name in ("crowd_av", "crowd_v")}
+    figures = {name: evaluate_scenes(counter, args.data, args.split) for name, counter in counters.items()}
+    sys.stdout.write(json.dumps({"split": args.split, "figures": figures}) + "\n")
     return 0

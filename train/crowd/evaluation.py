@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +9,7 @@ import torch
 
 from train.crowd.data import SceneFiles, batches, read_index
 from train.crowd.metrics import grid_average_mean_error, mean_absolute_error, root_mean_square_error
-from train.crowd.network import CrowdCounter, CrowdDensitySum, load_crowd_counter
+from train.crowd.network import CrowdCounter, CrowdDensitySum
 from train.dsp import CrowdLogMel
 
 _BATCH = 4
@@ -77,19 +74,3 @@ def evaluate_scenes(counter: CrowdCounter, folder: Path, split: str = "test") ->
         "count_correlation": float(np.corrcoef(seen["counts"], truth)[0, 1]),
         "importance_correlation": float(np.corrcoef(seen["importance"][peopled].ravel(), shares.ravel())[0, 1]),
     }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `avedge evaluate crowd-synthetic`."""
-    parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, help="crowd_av….safetensors, crowd_v….safetensors"
-    )
-    parser.add_argument("--data", type=Path, default=Path("data/scenes"), help="folder of scenes")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="which scenes")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print one JSON object: the figures of every weights file."""
-    figures = {path.stem: evaluate_scenes(load_crowd_counter(path), args.data, args.split) for path in args.weights}
-    sys.stdout.write(json.dumps({"data": str(args.data), "split": args.split, "figures": figures}, indent=2) + "\n")
-    return 0

@@ -85,7 +85,7 @@ class TwoBranchFusion(nn.Module):
 
 
 class ThreeBranchFusion(nn.Module):
-    """{S2, S3} -> S1, {S1, S3} -> S2, {S1, S2} -> S3 (Eq. 3, 4) with the sound, from the features before this fusion."""
+    """{S2, S3} -> S1, {S1, S3} -> S2, {S1, S2} -> S3 (Eq. 3, 4), with the sound; all from the features as they came."""
 
     def __init__(self, widths: tuple[int, int, int], attentions: list[InterBranchAttention]) -> None:
         super().__init__()

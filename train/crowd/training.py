@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.checkpoint import save_weights
 from train.crowd.data import CrowdBatch, EndlessScenes, SceneFiles, batches, read_index
 from train.crowd.losses import LossSettings, density_loss, estimate_loss, importance_loss, patch_sum_loss, total_loss
-from train.crowd.network import CrowdCounter, CrowdDensitySum, build_crowd_counter, model_name, stored_options
+from train.crowd.network import (
+    CrowdCounter,
+    CrowdDensitySum,
+    build_crowd_counter,
+    load_crowd_counter,
+    model_name,
+    stored_options,
+)
 from train.crowd.options import CrowdOptions, options_of
 from train.dsp import CrowdLogMel
 from train.fit import FitSettings, Learner, fit
@@ -39,7 +46,8 @@ class CrowdTraining:
     options: dict[str, Any] = field(default_factory=dict)  # changes to the preset
     losses: LossSettings = LossSettings()
     batch_size: int = 4
-    resume: bool = False
+    frozen_statistics_step: int | None = None  # from here on batch normalisation keeps its running statistics
+    start_from: Path | None = None  # weights of the other crowd model; what fits by name and shape is taken over
 
     def __post_init__(self) -> None:
         """Refuse what `load_crowd_counter` could not find again."""
@@ -55,8 +63,15 @@ class CrowdTraining:
 class CrowdLearner(Learner):
     """A counter with the losses of Eq. 13."""
 
-    def __init__(self, counter: CrowdCounter, losses: LossSettings, settings: FitSettings) -> None:
+    def __init__(
+        self,
+        counter: CrowdCounter,
+        losses: LossSettings,
+        settings: FitSettings,
+        frozen_statistics_step: int | None = None,
+    ) -> None:
         super().__init__(settings)
+        self.frozen_statistics_step = frozen_statistics_step
         self.counter = counter
         self.loss_settings = losses
         self.log_mel = CrowdLogMel() if counter.audio else None
@@ -72,6 +87,17 @@ class CrowdLearner(Learner):
             answer = self.counter(batch.picture, log_mel)
         density, importance, estimates = answer
         return density, importance, estimates
+
+    def on_train_batch_start(self, batch: CrowdBatch, batch_idx: int) -> None:
+        """Hold the statistics of batch normalisation from the wanted step on.
+
+        A batch of four scenes normalises their common density away, so that counts are learnt up to a factor only. And
+        averaged weights fit no statistics but their own: at step 500 they counted 6 people in place of 86.
+        """
+        if self.frozen_statistics_step is not None and self.global_step >= self.frozen_statistics_step:
+            for module in self.counter.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
 
     def losses(self, batch: CrowdBatch) -> dict[str, Tensor]:
         """The parts of Eq. 13 and their sum, and the mean absolute error of the count in people."""
@@ -99,7 +125,20 @@ def density_scale_of(files: list[SceneFiles], options: CrowdOptions) -> float:
     return mean_people / (mean_value * DENSITY_HEIGHT * DENSITY_WIDTH)
 
 
-def train_crowd(config: CrowdTraining) -> Path:
+def take_over(counter: CrowdCounter, weights: Path) -> int:
+    """Start from the other crowd model: copy every tensor that has the same name and shape; returns how many.
+
+    CC-AV from CC-V takes the visual branches and the patches' estimates, and leaves what listens to be learnt.
+    """
+    known = load_crowd_counter(weights).state_dict()
+    own = counter.state_dict()
+    fitting = {name: tensor for name, tensor in known.items() if name in own and own[name].shape == tensor.shape}
+    counter.load_state_dict(fitting, strict=False)
+    log.info("took over %d of %d tensors from %s", len(fitting), len(own), weights)
+    return len(fitting)
+
+
+def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
     """Train and store the averaged weights.
 
     Returns:
@@ -114,8 +153,10 @@ def train_crowd(config: CrowdTraining) -> Path:
     counter = build_crowd_counter(config.preset, config.audio, **changes)
     counter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast in bf16 on a CPU; the numbers are the same
     log.info("%s, %s: %d parameters", config.weights.stem, config.preset, sum(p.numel() for p in counter.parameters()))
-    learner = CrowdLearner(counter, config.losses, config.fit)
+    if config.start_from is not None:
+        take_over(counter, config.start_from)
+    learner = CrowdLearner(counter, config.losses, config.fit, config.frozen_statistics_step)
     endless = EndlessScenes(scenes, batch_size=config.batch_size, seed=config.fit.seed)
-    fit(learner, endless, list(batches(validation, config.batch_size)), config.run, resume=config.resume)
+    fit(learner, endless, list(batches(validation, config.batch_size)), config.run, resume=resume)
     save_weights(config.weights, counter, model=model_name(config.audio), options=stored_options(counter))
     return config.weights

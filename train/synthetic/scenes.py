@@ -11,12 +11,9 @@ a shorter one.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import json
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +22,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from train.checkpoint import write_atomically
+from train.files import write_atomically
 from train.errors import TrainError
 from train.settings import PICTURE_HEIGHT, PICTURE_WIDTH, SAMPLE_RATE_HZ
 from train.synthetic.ambience import Wave, ambient_sound
@@ -189,23 +186,3 @@ def synthesize_scenes(out: Path, sizes: dict[str, int], seed: int) -> dict[str, 
         "mean_people": round(float(np.mean(people)), 2),
         "most_people": max(people),
     }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `avedge synthesize scenes`."""
-    parser.add_argument("--out", type=Path, default=Path("data/scenes"), help="folder to fill; must hold no scenes yet")
-    parser.add_argument("--scenes", type=int, default=2000, help="scenes to train on")
-    parser.add_argument("--validation-scenes", type=int, default=40, help="scenes to choose settings by")
-    parser.add_argument("--test-scenes", type=int, default=100, help="scenes for the figures")
-    parser.add_argument("--seed", type=int, default=1, help="of the whole set; the same seed draws the same files")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Draw the scenes and print the summary as JSON."""
-    sizes = {"train": args.scenes, "val": args.validation_scenes, "test": args.test_scenes}
-    if min(sizes.values()) < 1:
-        raise TrainError(
-            f"Saw splits of {sizes}; wanted at least one scene in each, or training has nothing to read. Raise it."
-        )
-    sys.stdout.write(json.dumps(synthesize_scenes(args.out, sizes, args.seed)) + "\n")
-    return 0
