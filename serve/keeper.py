@@ -31,6 +31,20 @@ def remove_shared_memory(prefix: str) -> None:
         path.unlink(missing_ok=True)
 
 
+def kill_leftovers(scratch: Path) -> None:
+    """Kill the stubs that are left: the processes whose program lies in the server's scratch folder.
+
+    For the launcher, should the keeper have been killed: the kernel kills the server then, but a stub may wait for ever
+    for a lock that the server held.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_bytes().startswith(os.fsencode(scratch / "backends")):
+                os.kill(int(process.name), signal.SIGKILL)
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue  # gone meanwhile, or another user's
+
+
 def _die_with_parent() -> None:
     """In the server, before exec: have the kernel kill it should the keeper itself be killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

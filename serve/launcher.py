@@ -121,6 +121,7 @@ class EmbeddedTriton:
             self._keeper.kill()  # nothing to do, unless the wait was cut short; the kernel kills the server with it
             self._keeper.communicate()
             self._keeper = None
+            keeper.kill_leftovers(self._scratch)
             keeper.remove_shared_memory(self._shm_prefix)
             shutil.rmtree(self._scratch, ignore_errors=True)
 
