@@ -5,8 +5,8 @@
   avedge count *.jpg --json                     one JSON object per photo
 
 Photos: JPEG or PNG, 16 to 16,384 pixels a side. The .npy file holds people per cell, from the photo's top left corner
-on; its sum is the count, less what was counted in the frame beyond the photo. Without a sound the model that only sees
-is asked (`crowd_counting_vision`), and the JSON says so.
+on; its sum is the count. Without a sound the model that only sees is asked (`crowd_counting_vision`), and the JSON says
+so.
 """
 
 from __future__ import annotations

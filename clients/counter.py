@@ -27,13 +27,13 @@ _PADDING_SHARE = 0.01  # of the count, in the frame beyond the photo, from which
 class CrowdCount:
     """How many people, and where. P: patches per side of the network's frame."""
 
-    count: float  # people; the served count, the sum of the whole density
+    count: float  # people in the photo: the sum of its density
     density: NDArray[np.float32]  # (rows, columns), people per cell; cells of the photo, from its top left corner
     cell_size: tuple[float, float]  # height and width of a cell, pixels of the photo
     patch_counts: NDArray[np.float32]  # (P, P), people in each patch of the frame, summed from the density
     patch_importance: NDArray[np.float32]  # (P, P), PIR: share of the people in the patch
     patch_estimates: NDArray[np.float32]  # (P, P), PCE: people in the patch, regressed
-    people_in_padding: float  # counted in the frame beyond the photo
+    people_in_padding: float  # left out: counted in the frame beyond the photo, where nobody can be
     letterbox: Letterbox
     picture: Picture = field(repr=False)
     model: ServedModel = field(repr=False)
@@ -236,12 +236,10 @@ def _result(
     grid = served.integer("patch_grid")
     cell_pixels = box.frame_height // answer["density"].shape[0]
     density = box.remove(answer["density"], cell_pixels)
-    count = float(answer["count"][0])
-    outside = float(answer["density"].sum(dtype=np.float64) - density.sum(dtype=np.float64))
+    count = float(density.sum(dtype=np.float64))
+    outside = float(answer["count"][0]) - count
     if outside > max(0.5, _PADDING_SHARE * count):
-        warnings.append(
-            f"{outside:.1f} of the {count:.1f} people are counted outside the photo, in the frame's padding"
-        )
+        warnings.append(f"{outside:.1f} more people were counted in the frame beyond the photo, and are left out")
     patches = {name: answer[name].reshape(grid, grid) for name in _PATCH_OUTPUTS}  # (P * P,) -> (P, P), row-major
     heard = served.name == MODEL
     return CrowdCount(

@@ -77,12 +77,13 @@ def test_the_frame_beyond_the_photo_is_zero() -> None:
     assert (frame[:, :576] == 200).all() and (frame[:, 576:] == 0).all()
 
 
-def test_density_and_padding_add_up_to_the_count() -> None:
+def test_only_the_people_of_the_photo_are_counted() -> None:
     density = np.random.default_rng(1).random((72, 128)).astype(np.float32)
     result, _ = count(np.zeros((300, 300, 3), np.uint8), crowd_of(density))
     assert result.density.shape == (72, 72)
-    assert result.density.sum() + result.people_in_padding == pytest.approx(result.count, rel=1e-5)
-    assert any("outside the photo" in warning for warning in result.warnings)
+    assert result.count == pytest.approx(density[:, :72].sum(), rel=1e-5)
+    assert result.people_in_padding == pytest.approx(density[:, 72:].sum(), rel=1e-3)
+    assert any("in the frame beyond the photo" in warning for warning in result.warnings)
 
 
 def test_patches_are_those_of_the_frame_row_by_row() -> None:
