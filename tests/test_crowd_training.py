@@ -1,0 +1,130 @@
+"""Training of the crowd networks: configs, the loop's own laws, and what the stored weights bring back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from train.crowd.data import batches, read_index
+from train.crowd.losses import LossSettings
+from train.crowd.network import build_crowd_counter, load_crowd_counter
+from train.crowd.options import options_of
+from train.crowd.training import CrowdLearner, CrowdTraining, density_scale_of, take_over, train_crowd
+from train.errors import TrainError
+from train.fit import FitSettings, load_settings
+from train.synthetic.scenes import synthesize_scenes
+
+TINY = {
+    "widths": [8, 8, 8],
+    "merge_channels": 8,
+    "units_per_structure": 1,
+    "bottleneck_ratio": 4,
+    "audio_widths": [4, 4, 4, 4],
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scenes")
+    synthesize_scenes(out, {"train": 3, "val": 1}, seed=4)
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> CrowdTraining:
+    out = tmp_path_factory.mktemp("run")
+    config = CrowdTraining(
+        audio=False,
+        data=scenes,
+        run=out / "run",
+        weights=out / "crowd_v.safetensors",
+        options=TINY,
+        batch_size=2,
+        fit=FitSettings(steps=2, warmup_steps=1, validate_every_steps=2),
+    )
+    train_crowd(config)
+    return config
+
+
+@pytest.mark.parametrize("name", ["crowd_av_compact", "crowd_v_compact", "crowd_av_paper", "crowd_v_paper"])
+def test_committed_configs_are_read_whole_and_name_the_command_that_uses_them(root: Path, name: str) -> None:
+    path = root / "train" / "configs" / f"{name}.yaml"
+    config = load_settings(CrowdTraining, path, ["--fit.steps=7"])
+    assert config.fit.steps == 7 and config.audio == ("_av_" in name) and config.preset in name
+    options_of(config.preset, **config.options)
+    assert f"# avedge train crowd --config train/configs/{name}.yaml" in path.read_text()
+
+
+def test_weights_named_like_the_other_model_are_refused(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"crowd_av….safetensors for audio=True"):
+        CrowdTraining(
+            audio=True, data=scenes, run=tmp_path, weights=tmp_path / "crowd_v.safetensors", fit=FitSettings(steps=1)
+        )
+
+
+def test_trained_weights_come_back_with_their_options_and_their_density_scale(trained: CrowdTraining) -> None:
+    counter = load_crowd_counter(trained.weights)
+    assert not counter.training and not counter.audio
+    assert counter.options.widths == (8, 8, 8)
+    scale = density_scale_of(read_index(trained.data, "train"), options_of("compact", **TINY))
+    assert counter.options.density_scale == pytest.approx(scale)
+    with pytest.raises(TrainError, match="crowd_v"):
+        load_crowd_counter(trained.weights.rename(trained.weights.with_name("crowd_av.safetensors")))
+    trained.weights.with_name("crowd_av.safetensors").rename(trained.weights)
+
+
+def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) -> None:
+    files = read_index(scenes, "train")
+    mean = sum(len(scene.points) for scene in files) / len(files)
+    torch.manual_seed(0)
+    for residual in ("convex", "add", "none"):
+        changes = TINY | {"co_attention_residual": residual}
+        scale = density_scale_of(files, options_of("compact", **changes))
+        counter = build_crowd_counter("compact", False, **changes, density_scale=scale).train()
+        batch = next(batches(files, 3))
+        with torch.no_grad():
+            count = counter(batch.picture)[0].sum() / 3
+        assert count.item() == pytest.approx(mean, rel=0.15)
+
+
+def test_statistics_move_until_the_wanted_step_and_not_after(scenes: Path) -> None:
+    batch = next(batches(read_index(scenes, "train"), 2))
+    for frozen_step, moves in ((0, False), (5, True), (None, True)):
+        counter = build_crowd_counter("compact", False, **TINY)
+        learner = CrowdLearner(counter, LossSettings(), FitSettings(steps=1), frozen_step).train()
+        before = counter.visual.patches.norm.running_mean.clone()
+        learner.on_train_batch_start(batch, 0)
+        learner.losses(batch)
+        assert (not torch.equal(before, counter.visual.patches.norm.running_mean)) == moves
+
+
+def test_cc_av_takes_over_what_sees_from_cc_v_and_learns_to_listen_itself(trained: CrowdTraining) -> None:
+    torch.manual_seed(1)
+    counter = build_crowd_counter("compact", True, **TINY)
+    listening = {name: value.clone() for name, value in counter.state_dict().items() if name.startswith("sound.")}
+    seen = load_crowd_counter(trained.weights).state_dict()
+    assert take_over(counter, trained.weights) > 100
+    own = counter.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in seen.items() if name.startswith("visual."))
+    assert all(torch.equal(own[name], value) for name, value in listening.items())
+
+
+def test_a_few_steps_on_one_scene_bring_its_count_nearer(scenes: Path) -> None:
+    torch.manual_seed(0)
+    batch = next(batches(read_index(scenes, "train"), 2))
+    counter = build_crowd_counter("compact", True, **TINY, density_scale=0.02)
+    learner = CrowdLearner(counter, LossSettings(patch_sum_weight=1.0, least_people=50), FitSettings(steps=1))
+    optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)
+    first = {name: value.item() for name, value in learner.losses(batch).items()}
+    for _ in range(12):
+        optimizer.zero_grad()
+        learner.losses(batch)["total"].backward()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in learner.parameters())
+        nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
+        optimizer.step()
+    last = learner.losses(batch)
+    assert last["total"].item() < 0.7 * first["total"]
+    assert last["mae"].item() < first["mae"]
