@@ -1,8 +1,10 @@
 """The house rule: who may import whom."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,10 @@ def test_no_file_bears_the_name_of_a_library_that_it_uses(root: Path) -> None:
                 for alias in node.names
             }
             assert file.stem not in used, file
+
+
+def test_a_client_install_brings_no_torch() -> None:
+    required = metadata.requires("avedge") or []
+    base = {re.split(r"[^A-Za-z0-9-]", line)[0] for line in required if "extra ==" not in line}
+    assert "tritonclient" in base
+    assert not base & {"torch", "lightning", "onnx", "onnxruntime", "nvidia-pytriton"}

@@ -22,8 +22,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from train.files import write_atomically
 from train.errors import TrainError
+from train.files import write_atomically
 from train.settings import PICTURE_HEIGHT, PICTURE_WIDTH, SAMPLE_RATE_HZ
 from train.synthetic.ambience import Wave, ambient_sound
 from train.synthetic.scene_drawing import (
