@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from clients.errors import BadInput, printable
@@ -31,20 +32,19 @@ def require_file(path: Path, kind: str) -> None:
         BadInput: absent, a folder, a device or pipe, empty, or not readable.
     """
     name = printable(path)
-    if not path.exists():
-        raise BadInput(f"There is no file {name}", kind, "there is nothing to read", "check the path")
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "a device or a pipe"
-        raise BadInput(f"{name} is {what}", kind, "only whole files can be checked before they are read", "name files")
     try:
-        size = path.stat().st_size
-        path.open("rb").close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadInput(
-            f"{name} cannot be opened: {reason}", kind, "there is nothing to read", "check its rights"
-        ) from None
-    if size == 0:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except FileNotFoundError:
+        raise BadInput(f"There is no file {name}", kind, "there is nothing to read", "check the path") from None
+    except (OSError, ValueError) as error:
+        reason = printable(getattr(error, "strerror", None) or str(error))
+        raise BadInput(f"{name} cannot be opened: {reason}", kind, "there is nothing to read", "check it") from None
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+        raise BadInput(f"{name} is {what}", kind, "only whole files can be checked before they are read", "name files")
+    if status.st_size == 0:
         raise BadInput(f"{name} is empty (0 bytes)", kind, "there is nothing to read", "record or copy it again")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av import AudioStream, VideoStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
@@ -58,6 +59,7 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
                 f"{name} has no sound track", "a file with sound", "there is nothing to hear", "give another"
             )
         stream = container.streams.audio[0]
+        _require_decoder(stream, name)
         rate_hz = stream.rate
         promised = _promised_s(container)
         limits.require_sound_size(
@@ -94,6 +96,7 @@ def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
                 f"{name} has no pictures", "a video", "there is no face in sound", "give a photo with --face"
             )
         stream = container.streams.video[0]
+        _require_decoder(stream, name)
         limits.require_picture_size(name, stream.width, stream.height, limits.MAX_VIDEO_PIXELS)
         start, duration = container.start_time or 0, container.duration or 0
         for share in _SHARES if duration else (0.0,):
@@ -101,6 +104,17 @@ def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
             frame = next((frame for frame in container.decode(stream) if frame.key_frame), None)
             if frame is not None:
                 yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def _require_decoder(stream: AudioStream | VideoStream, name: str) -> None:
+    """Refuse a track of a coding that FFmpeg does not know; PyAV gives it no codec context, against its own types."""
+    if getattr(stream, "codec_context", None) is None:
+        raise BadInput(
+            f"The {stream.type} track of {name} is in a coding that is not known",
+            "a common one (AAC, MP3, Opus, PCM; H.264, MPEG)",
+            "it cannot be decoded",
+            "convert it, or copy it again if it is damaged",
+        )
 
 
 def _promised_s(container: InputContainer) -> float:
@@ -132,7 +146,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     limits.require_file(path, "a video or a recording")
     try:
         # The prefix keeps a name with a colon from being taken for a protocol.
-        with av.open(f"file:{path}", options=_OPTIONS) as container:
+        with av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace") as container:
             yield container
     except av.FFmpegError as error:
         reason = printable(error.strerror or type(error).__name__)

@@ -99,6 +99,12 @@ def test_a_file_that_is_absent_is_named(tmp_path: Path) -> None:
         load_sound(tmp_path / "nothing.wav")
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot be opened"):
+        load_sound(name)
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is a folder"):
         load_sound(tmp_path)
