@@ -52,8 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({"checks": [asdict(finding) for finding in findings], "exit_code": code}) + "\n")
     else:
         for finding in findings:
-            sys.stdout.write(f"{'ok' if finding.ok else '--':3} {finding.name:34} {finding.detail}\n")
+            sys.stdout.write(f"{'ok' if finding.ok else '--':3} {finding.name:34} {_indented(finding.detail)}\n")
     return code
+
+
+def _indented(detail: str) -> str:
+    """Long words under their own column."""
+    return detail.replace("\n", "\n" + " " * 39)
 
 
 def _installed() -> list[Finding]:
@@ -106,7 +111,8 @@ def _server(url: str, timeout_s: float) -> tuple[list[Finding], int]:
         try:
             found.append(Finding(name, True, check(url, timeout_s)))
         except ClientError as error:
-            found.append(Finding(name, False, str(error)))
+            same = any(str(error) == earlier.detail for earlier in found)
+            found.append(Finding(name, False, "the same" if same else str(error)))
             code = code or error.exit_code
     return found, code
 
