@@ -68,7 +68,7 @@ class Connection:
             raise ValueError(f"timeout_s is {timeout_s}; wanted more than 0")
         self.url = url
         self.timeout_s = timeout_s
-        self._client = triton.InferenceServerClient(url, channel_args=_CHANNEL_OPTIONS)
+        self._client = triton.InferenceServerClient(url, channel_args=_channel_options(url))
         self._served: dict[str, ServedModel] = {}
 
     def __enter__(self) -> Connection:
@@ -174,7 +174,7 @@ class Connection:
         answer = {}
         for name in outputs:
             values = result.as_numpy(name)
-            if values is None or values.ndim == 0 or len(values) != 1:
+            if values is None or values.size == 0 or values.ndim == 0 or len(values) != 1:
                 shape = "absent" if values is None else f"of shape {values.shape}"
                 raise _wrong_answer(f"Output {name} of model {model} is {shape}", "one item")
             if not np.isfinite(values).all():
@@ -272,6 +272,13 @@ class Connection:
             "it cannot answer yet",
             "wait until it has loaded, or look at its log",
         )
+
+
+def _channel_options(url: str) -> list[tuple[str, int]]:
+    """Options of the channel; a proxy of the environment must not stand between this machine and itself."""
+    host = url.rpartition(":")[0].strip("[]")
+    own = host in ("localhost", "::1") or host.startswith("127.")
+    return [*_CHANNEL_OPTIONS, *([("grpc.enable_http_proxy", 0)] if own else [])]
 
 
 def _input_of(name: str, value: NDArray[Any]) -> Any:

@@ -135,6 +135,8 @@ def _run(
     inherited = os.environ.get("LD_LIBRARY_PATH")
     library_path = [str(path) for path in folders] + ([inherited] if inherited else [])
     environment = {**os.environ, **variables}
+    # A proxy of the environment must not stand between this machine and itself.
+    environment["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
     if library_path:
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(library_path)
     return subprocess.run(

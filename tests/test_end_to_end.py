@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +26,10 @@ from train.facefilter.metrics import sdr_db
 Array = npt.NDArray[np.float32]
 
 
-def run_avedge(root: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def run_avedge(root: Path, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "avedge", *map(str, words)]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    whole = os.environ | environment
+    return subprocess.run(command, cwd=root, env=whole, capture_output=True, text=True, check=False)
 
 
 def infer(server: EmbeddedTriton, model: str, inputs: dict[str, torch.Tensor]) -> dict[str, Array]:
@@ -148,6 +150,13 @@ def test_the_command_line_counts_with_and_without_sound(
         assert found["result"]["model"] == ("crowd_counting" if sound else "crowd_counting_vision")
         assert abs(found["result"]["count"] - truth[3]) < 0.5 * truth[3]
     assert cv2.imread(str(next(tmp_path.glob("*.png")))) is not None
+
+
+def test_a_proxy_does_not_stand_between_a_machine_and_itself(root: Path, server: EmbeddedTriton) -> None:
+    done = run_avedge(
+        root, "doctor", "--url", server.grpc_url, http_proxy="http://127.0.0.1:9", grpc_proxy="http://127.0.0.1:9"
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_doctor_finds_the_server_and_that_it_agrees(root: Path, server: EmbeddedTriton) -> None:
