@@ -36,7 +36,7 @@ def test_separator_configs_are_typed_and_open_with_their_command(root, name):
 def test_training_writes_weights_that_load_and_the_face_network_stays_as_it_was(root, made_talkers, tmp_path):
     configs = root / "train" / "configs"
     places = [
-        f"--data={talkers}",
+        f"--data={made_talkers}",
         f"--run_folder={tmp_path / 'run'}",
         f"--face_weights={tmp_path / 'face.safetensors'}",
     ]
