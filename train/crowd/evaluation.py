@@ -13,6 +13,7 @@ from train.crowd.network import CrowdCounter, CrowdDensitySum
 from train.dsp import CrowdLogMel
 
 _BATCH = 4
+_CROWDS = ((0, 0), (1, 50), (51, 150), (151, 300))  # people in a scene
 
 
 @torch.no_grad()
@@ -51,8 +52,9 @@ def evaluate_scenes(counter: CrowdCounter, folder: Path, split: str = "test") ->
 
     Returns:
         `mae`, `rmse`, `game_3` and `estimates_mae` (sum of PCE as the count) in people; `constant_mae` and
-        `constant_rmse`; `mae_over_constant`; `count_correlation`; `importance_correlation` of PIR with the true
-        shares, over all patches.
+        `constant_rmse`; `mae_over_constant`; `count_correlation`; `patch_correlation` of the density's patches;
+        `importance_correlation` of PIR with the true shares, over all patches; `mae_<least>_to_<most>` for scenes with
+        so many people, where there are any.
     """
     training = np.array([len(scene.points) for scene in read_index(folder, "train")], float)
     seen = count_scenes(counter, read_index(folder, split))
@@ -72,5 +74,15 @@ def evaluate_scenes(counter: CrowdCounter, folder: Path, split: str = "test") ->
         "constant_rmse": root_mean_square_error(constant, truth),
         "mae_over_constant": mae / constant_mae,
         "count_correlation": float(np.corrcoef(seen["counts"], truth)[0, 1]),
+        "patch_correlation": float(np.corrcoef(seen["patch_counts"].ravel(), seen["truth"].ravel())[0, 1]),
         "importance_correlation": float(np.corrcoef(seen["importance"][peopled].ravel(), shares.ravel())[0, 1]),
-    }
+    } | _errors_by_crowd(seen["counts"], truth)
+
+
+def _errors_by_crowd(counts: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    errors = {}
+    for least, most in _CROWDS:
+        chosen = (truth >= least) & (truth <= most)
+        if chosen.any():
+            errors[f"mae_{least}_to_{most}"] = mean_absolute_error(counts[chosen], truth[chosen])
+    return errors

@@ -1,0 +1,38 @@
+"""The committed demo weights count on freshly drawn scenes that no training saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.crowd.data import read_index
+from train.crowd.evaluation import count_scenes, evaluate_scenes
+from train.crowd.network import load_crowd_counter
+from train.synthetic.scenes import synthesize_scenes
+
+UNSEEN_SEED = 77  # the weights were trained on scenes of seed 1
+CONSTANT_MAE = 77.0  # of always answering the training scenes' mean, on the committed test figures
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unseen")
+    synthesize_scenes(out, {"train": 12, "test": 12}, seed=UNSEEN_SEED)
+    return out
+
+
+@pytest.mark.parametrize("name", ["crowd_av", "crowd_v"])
+def test_committed_weights_count_fresh_scenes_far_better_than_a_constant(root: Path, unseen: Path, name: str) -> None:
+    path = root / "train" / "weights" / f"{name}.safetensors"
+    assert path.stat().st_size < 10_000_000
+    counter = load_crowd_counter(path)
+    assert sum(parameter.numel() for parameter in counter.parameters()) > 100_000
+    figures = evaluate_scenes(counter, unseen)
+    assert figures["scenes"] == 12
+    assert figures["mae"] < 0.6 * CONSTANT_MAE  # twelve scenes: generous beside the committed figure
+    assert figures["count_correlation"] > 0.8
+    seen = count_scenes(counter, read_index(unseen, "test"))
+    assert np.corrcoef(seen["patch_counts"].ravel(), seen["truth"].ravel())[0, 1] > 0.5
+    np.testing.assert_allclose(seen["importance"].sum(axis=1), 1.0, atol=1e-5)
