@@ -45,12 +45,12 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     share = successes / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def share_true(values: Tensor) -> float:
     """Share of true values; NaN of none."""
-    return float(values.float().mean()) if values.numel() else math.nan
+    return float(values.double().mean()) if values.numel() else math.nan
 
 
 def mean_finite(values: Tensor) -> float:
