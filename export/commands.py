@@ -37,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out `avedge export`; raises ExportError or TrainError, and has then published nothing."""
     from export.configs import write_configs
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses libraries that no graph here needs
     write_configs(arguments.repository)
     if arguments.configs_only:
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from typing import Any
 
@@ -33,6 +34,8 @@ FORBIDDEN_OPERATORS = frozenset(
         "Bernoulli",
     )
 )
+# The exporter warns at each export of libraries that no graph here needs; torch resets levels when it is imported.
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 _ELEMENT_TYPES = {"FP32": onnx.TensorProto.FLOAT, "UINT8": onnx.TensorProto.UINT8}
 
 

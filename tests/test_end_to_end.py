@@ -82,7 +82,7 @@ def test_the_separation_ensemble_is_the_torch_pipeline(server: EmbeddedTriton) -
 def test_a_face_and_its_identity_give_the_same_voice(server: EmbeddedTriton) -> None:
     mixture = sample_inputs(model_named("facefilter_stft"), batch=1, seed=4)["waveform"]
     face = sample_inputs(model_named("facefilter_identity"), batch=1, seed=4)
-    identity = torch.from_numpy(infer(server, "facefilter_identity", face)["identity"])
+    identity = torch.from_numpy(infer(server, "facefilter_identity", face)["identity"].copy())
     by_face = infer(server, "facefilter", {"mixture": mixture, **face})["speech"]
     by_identity = infer(server, "facefilter_enrolled", {"mixture": mixture, "identity": identity})["speech"]
     assert relative_error(by_identity, by_face) < 1e-4
