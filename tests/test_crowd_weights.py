@@ -13,7 +13,7 @@ from train.crowd.network import load_crowd_counter
 from train.synthetic.scenes import synthesize_scenes
 
 UNSEEN_SEED = 77  # the weights were trained on scenes of seed 1
-CONSTANT_MAE = 77.0  # of always answering the training scenes' mean, on the committed test figures
+CONSTANT_MAE = 69.4  # of always answering the training scenes' mean: perf/results/crowd_synthetic.json
 
 
 @pytest.fixture(scope="module")

@@ -73,8 +73,8 @@ class CrowdOptions:
     """Section 3.5 "reshaped": each patch's 144 values fill its own 9x16 cells, or the numbers are merely laid out in
     rows."""
     density_scale: float = 1.0
-    """People per cell for one unit of DM_PRE. Not in the paper: without one (1.0) an untrained network counts
-    hundreds to thousands of people and cannot come down at the paper's learning rate. Taken from the training set
+    """People per cell for one unit of DM_PRE. Not in the paper: without one (1.0) an untrained network counts about
+    3,700 people and cannot come down at the paper's learning rate. Taken from the training set
     (`train.crowd.training`)."""
     audio_widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     """Channels of the audio ResNet. Section 3.1 says "ResNet-like", cites VGGish, and gives no sizes."""
