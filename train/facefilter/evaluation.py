@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from train.dsp import GriffinLim, IdentityLogMel, Stft
+from train.errors import TrainError
 from train.facefilter.data import TalkerBank, read_bank
 from train.facefilter.identity import FaceIdentity, SpeechIdentity, load_face_identity, load_speech_identity
 from train.facefilter.metrics import matching_accuracy, mean_finite, sdr_db, share_true, si_sdr_db, wilson_interval
@@ -72,8 +73,10 @@ def evaluate_talkers(
         `matching`: how often a face finds its voice, if the folder has the speech identity network.
 
     Raises:
-        TrainError: data or weights missing or unreadable.
+        TrainError: data or weights missing or unreadable, or no mixtures asked for.
     """
+    if per_pair < 1:
+        raise TrainError(f"--per-pair is {per_pair}; wanted at least 1 mixture of each pair of sexes to judge by.")
     pipeline = load_pipeline(weights)
     items = list_mixtures(data, split, per_pair, seed)
     rows = [judge(pipeline, data, items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
