@@ -21,10 +21,10 @@ import soundfile
 
 from train.files import write_atomically
 from train.settings import HOP_SAMPLES, SAMPLE_RATE_HZ
-from train.synthetic.faces import Picture, crop_face, draw_look, draw_portrait
+from train.synthetic.faces import Picture, crop_face, draw_portrait
 from train.synthetic.scenes import draw_scene
 from train.synthetic.speech import Synthesizer
-from train.synthetic.talkers import PAIRS, Person, draw_person, mix, speak
+from train.synthetic.talkers import PAIRS, Person, draw_person, look_of, mix, speak
 
 SEED = 20_260
 PEOPLE = (9, 40, 120, 240)  # in the scenes
@@ -66,8 +66,7 @@ def _make_mixture(
 
 
 def _draw_pictures(out: Path, number: int, person: Person, rng: np.random.Generator) -> None:
-    look = draw_look(person.sex, person.pitch_z, person.tract_z, person.softness_z, rng)
-    portrait = draw_portrait(look, rng)
+    portrait = draw_portrait(look_of(person, rng), rng)
     _write_picture(out / f"portrait_{number}.png", portrait.picture)
     _write_picture(out / f"face_{number}.png", crop_face(portrait.picture, portrait.face))
 

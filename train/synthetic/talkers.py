@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from train.errors import TrainError
 from train.settings import MIXTURE_RMS, SAMPLE_RATE_HZ, TRAINING_SAMPLES
-from train.synthetic.faces import Picture, crop_face, draw_look, draw_portrait
+from train.synthetic.faces import Look, Picture, crop_face, draw_look, draw_portrait
 from train.synthetic.speech import ACCENTS, Synthesizer, Voice, Waveform, colour, sentence
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,12 @@ def draw_person(sex: Sex, rng: np.random.Generator) -> Person:
         accent=str(rng.choice(ACCENTS)),
     )
     return Person(sex, pitch_z, tract_z, softness_z, voice)
+
+
+def look_of(person: Person, rng: np.random.Generator) -> Look:
+    """The face that goes with a voice. It does not tell everything: the z-scores are seen through a constant error."""
+    fullness, length, softness = np.array([person.pitch_z, -person.tract_z, person.softness_z]) + rng.normal(0, 0.25, 3)
+    return draw_look(person.sex, float(fullness), float(length), float(softness), rng)
 
 
 def speak(person: Person, synthesizer: Synthesizer, rng: np.random.Generator) -> Waveform:
@@ -263,9 +269,7 @@ def _draw_mixture(
 
 
 def _draw_pictures(folder: Path, person: Person, rng: np.random.Generator) -> None:
-    # A face tells of the voice, but not everything: the z-scores are seen through a constant error.
-    fullness, length, softness = np.array([person.pitch_z, -person.tract_z, person.softness_z]) + rng.normal(0, 0.25, 3)
-    look = draw_look(person.sex, float(fullness), float(length), float(softness), rng)
+    look = look_of(person, rng)
     for index in range(FACES):
         portrait = draw_portrait(look, rng)
         box = portrait.face.jittered(rng)
