@@ -14,7 +14,8 @@ def separation_loss(target: Tensor, separated: Tensor, *, epsilon: float) -> Ten
     """L_SS, Eq. 2: mean squared difference of the logarithms of two magnitudes (B, 257, T).
 
     The paper names no epsilon, yet it decides what silence weighs: with 1e-5 nearly all of the loss comes from bins in
-    which nothing is heard.
+    which nothing is heard. In short runs of preset `compact` 1e-5 gave 1.1 dB, 0.1 1.6 dB, 1 2.2 dB and 5 2.7 dB
+    (`perf/results/facefilter_synthetic.json`).
 
     Args:
         target: magnitude of the reference.
