@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
+from clients.client import ServedClient
 from clients.contract import ServedModel, TensorSpec
 from clients.errors import BadInput, ContractMismatch
 from clients.letterbox import Letterbox
@@ -87,7 +86,7 @@ class CrowdCount:
         }
 
 
-class CrowdCounter:
+class CrowdCounter(ServedClient):
     """Client of the served crowd counters.
 
         with CrowdCounter() as counter:
@@ -97,21 +96,6 @@ class CrowdCounter:
         url: host and port of the server's gRPC front end.
         timeout_s: the most that one picture may take.
     """
-
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._connection = Connection(url, timeout_s=timeout_s)
-
-    def __enter__(self) -> CrowdCounter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._connection.close()
 
     def check(self, *, with_sound: bool = True) -> ServedModel:
         """See that the server answers, is ready, and serves what this client needs.

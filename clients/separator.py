@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients import faces, video, windows
-from clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Connection, Tensors
+from clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
 from clients.contract import ANY_LENGTH, ServedModel, TensorSpec
 from clients.errors import BadInput, ContractMismatch, printable
 from clients.outputs import write_whole
@@ -77,7 +76,7 @@ class SeparatedSpeech:
         }
 
 
-class SpeechSeparator:
+class SpeechSeparator(ServedClient):
     """Client of the served FaceFilter.
 
         with SpeechSeparator() as separator:
@@ -92,20 +91,8 @@ class SpeechSeparator:
     def __init__(
         self, url: str = DEFAULT_URL, *, timeout_s: float = DEFAULT_TIMEOUT_S, in_flight: int = IN_FLIGHT
     ) -> None:
-        self._connection = Connection(url, timeout_s=timeout_s)
+        super().__init__(url, timeout_s=timeout_s)
         self._in_flight = in_flight
-
-    def __enter__(self) -> SpeechSeparator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._connection.close()
 
     def check(self) -> ServedModel:
         """See that the server answers, is ready, and serves what this client needs.

@@ -196,4 +196,4 @@ def load_settings(kind: type[Settings], config: Path, overrides: list[str] | Non
     parser.add_class_arguments(kind, nested_key=None, as_group=False)
     parsed = parser.parse_args(["--config", str(config), *(overrides or [])])
     parsed.pop("config", None)
-    return kind(**parser.instantiate_classes(parsed).as_dict())
+    return kind(**parser.instantiate(parsed).as_dict())
