@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients import faces, video, windows
+from clients.client import ServedClient
 from clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
 from clients.contract import ANY_LENGTH, ServedModel, TensorSpec
 from clients.errors import BadInput, ContractMismatch, printable
