@@ -65,6 +65,8 @@ def test_every_command_of_the_readme_works(root: Path, workplace: Path) -> None:
             words = shlex.split(shortened(command))
             done = subprocess.run(words, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
+        for program in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL):
+            subprocess.run([sys.executable, "-c", program], cwd=workplace, env=environment, check=True)
     finally:
         for server in servers:
             server.send_signal(signal.SIGTERM)
