@@ -142,3 +142,5 @@ def test_a_resumed_run_goes_on_where_it_stopped(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.INFO, "train.fit"):
         trained(100, tmp_path, resume=True)
     assert "step 75/100" in caplog.text and "step 25/100" not in caplog.text
+    logs = [(tmp_path / name).read_text() for name in ("metrics.1.csv", "metrics.csv")]
+    assert ",49," in logs[0] and ",99," in logs[1]  # neither run's figures are lost

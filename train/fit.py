@@ -139,13 +139,15 @@ def fit(
         learner: network and loss.
         train_batches: an endless iterable of batches (a DataLoader or an IterableDataset of ready batches).
         validation_batches: a few ready batches, gone through every `validate_every_steps`.
-        run_folder: gets `metrics.csv` and `checkpoints/last.ckpt`; private to the run, never published.
+        run_folder: gets `metrics.csv` (an earlier one becomes `metrics.1.csv`, and so on) and `checkpoints/last.ckpt`;
+            private to the run, never published.
         resume: go on from `checkpoints/last.ckpt` where there is one.
     """
     chosen = learner.settings
     torch.set_num_threads(chosen.threads)
     pl.seed_everything(chosen.seed, verbose=False)
     last = run_folder / "checkpoints" / "last.ckpt"
+    _keep_earlier_log(run_folder)
     trainer = pl.Trainer(
         max_steps=chosen.steps,
         max_epochs=-1,
@@ -181,6 +183,14 @@ def fit(
         ckpt_path=str(last) if resume and last.is_file() else None,
         weights_only=False,
     )
+
+
+def _keep_earlier_log(run_folder: Path) -> None:
+    """Give the log of an earlier run a number: Lightning's logger begins by deleting what it finds."""
+    log_file = run_folder / "metrics.csv"
+    if log_file.is_file():
+        number = len(list(run_folder.glob("metrics.*.csv"))) + 1
+        log_file.rename(run_folder / f"metrics.{number}.csv")
 
 
 def load_settings(kind: type[Settings], config: Path, overrides: list[str] | None = None) -> Settings:
