@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         lambda: _export(arguments.repository),
     )
     server = EmbeddedTriton(arguments.repository, log_path=output / "server.log")
-    _step("Triton on loopback", server.start)
     try:
+        _step("Triton on loopback", server.start)
         with SpeechSeparator(server.grpc_url) as separator, CrowdCounter(server.grpc_url) as counter:
             voices = _step("voices by their faces", lambda: _separate_all(separator, index, output))
             crowds = _step("people in pictures", lambda: _count_all(counter, index, output))

@@ -68,7 +68,7 @@ class Connection:
             raise ValueError(f"timeout_s is {timeout_s}; wanted more than 0")
         self.url = url
         self.timeout_s = timeout_s
-        self._client = triton.InferenceServerClient(url, channel_args=_channel_options(url))
+        self._client = triton.InferenceServerClient(url, channel_args=channel_options(url))
         self._served: dict[str, ServedModel] = {}
 
     def __enter__(self) -> Connection:
@@ -274,7 +274,7 @@ class Connection:
         )
 
 
-def _channel_options(url: str) -> list[tuple[str, int]]:
+def channel_options(url: str) -> list[tuple[str, int]]:
     """Options of the channel; a proxy of the environment must not stand between this machine and itself."""
     host = url.rpartition(":")[0].strip("[]")
     own = host in ("localhost", "::1") or host.startswith("127.")

@@ -20,7 +20,7 @@ from clients.contract import ANY_LENGTH, ServedModel, TensorSpec
 from clients.errors import BadInput, ContractMismatch, printable
 from clients.outputs import write_whole
 from clients.picture import Picture, load_picture
-from clients.sound import Samples, Sound, fitted, load_sound, resample, write_wav
+from clients.sound import Samples, Sound, fitted, gain_to, load_sound, resample, write_wav
 
 MODEL = "facefilter"
 
@@ -165,7 +165,7 @@ class SpeechSeparator(ServedClient):
         rate_hz, hop = served.integer("sample_rate_hz"), served.integer("hop_samples")
         heard = resample(sound.samples, sound.sample_rate_hz, rate_hz)
         # One gain for the whole recording: the network knows mixtures of one level, and windows must agree on theirs.
-        gain = served.number("mixture_rms") / float(np.sqrt(np.mean(np.square(heard, dtype=np.float64))))
+        gain = gain_to(heard, served.number("mixture_rms"))
         try:
             plan = windows.plan_windows(
                 len(heard), served.integers("padded_samples"), hop=hop, halo_frames=served.integer("halo_frames")

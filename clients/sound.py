@@ -76,6 +76,12 @@ def fitted(samples: Samples, length: int) -> Samples:
     return np.pad(np.asarray(samples[:length], np.float32), (0, missing))
 
 
+def gain_to(samples: Samples, rms: float) -> float:
+    """The factor that brings samples to an RMS; 1 for silence, which stays silence."""
+    own = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    return rms / own if own else 1.0
+
+
 def write_wav(path: Path, samples: Samples, sample_rate_hz: int, *, float32: bool = False) -> None:
     """Write a mono WAV; as 16-bit integers, a peak above full scale is brought to full scale and nothing is clipped.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clients import faces
 from clients.letterbox import Letterbox
 from clients.picture import load_picture
-from clients.sound import fitted, load_sound, resample
+from clients.sound import fitted, gain_to, load_sound, resample
 
 Array = NDArray[Any]
 
@@ -34,8 +34,7 @@ def cut(sound: Array, length: int) -> list[Array]:
 
 def at_level(sound: Array, rms: float) -> Array:
     """The sound brought to an RMS; silence stays silence."""
-    own = float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
-    return np.asarray(sound * (rms / own) if own else sound, np.float32)
+    return np.asarray(sound * gain_to(sound, rms), np.float32)
 
 
 def read_face(path: Path, size: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from clients.connection import Connection
+from clients.connection import Connection, channel_options
 from perf.errors import PerfError
 from perf.results import ModelShare
 
@@ -34,7 +34,7 @@ class Server:
         """
         self.url = url
         self.connection = Connection(url)
-        self._triton = triton.InferenceServerClient(url)
+        self._triton = triton.InferenceServerClient(url, channel_args=channel_options(url))
         try:
             ready = self._triton.is_server_ready(client_timeout=_CALL_S)
         except InferenceServerException as error:

@@ -16,7 +16,7 @@ import soundfile
 import torch
 import tritonclient.grpc as grpcclient
 
-from export.contract import ENSEMBLES, MODELS, is_dynamic, model_named
+from export.contract import ENSEMBLES, MODELS, Model, is_dynamic, model_named
 from export.modules import WEIGHTS, served_module
 from export.parity import TOLERANCES, relative_error
 from export.samples import LONG_SAMPLES, SHORT_SAMPLES, sample_inputs
@@ -54,10 +54,7 @@ def torch_facefilter(mixture: torch.Tensor, face: torch.Tensor) -> tuple[torch.T
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_every_served_model_answers_as_torch_does(server: EmbeddedTriton, model: object) -> None:
-    from export.contract import Model
-
-    assert isinstance(model, Model)
+def test_every_served_model_answers_as_torch_does(server: EmbeddedTriton, model: Model) -> None:
     module = served_module(model, WEIGHTS)
     for samples in (SHORT_SAMPLES, LONG_SAMPLES) if is_dynamic(model.inputs) else (SHORT_SAMPLES,):
         inputs = sample_inputs(model, batch=2, seed=11, samples=samples)

@@ -1,4 +1,4 @@
-"""Train a model by its config; each file in train/configs/ opens with the commands that use it.
+"""Train a model by its config, or judge trained weights; configs in train/configs/ open with the commands to use.
 
 avedge train crowd --config train/configs/crowd_v_compact.yaml
 avedge train crowd --config train/configs/crowd_v_compact.yaml -- --fit.steps=10
@@ -9,66 +9,80 @@ from __future__ import annotations
 import argparse
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What can be trained or judged; `adder` and `runner` are functions of `module`."""
+class Training:
+    """What can be trained: `module` has the typed settings and the function that trains by them."""
 
     module: str
-    adder: str
-    runner: str
+    settings: str
+    function: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What can be judged: `module` has `add_evaluate_arguments` and `run_evaluate`."""
+
+    module: str
     summary: str
 
 
 TRAINED = {
-    "identity": Kind(
-        "train.facefilter.commands",
-        "add_identity_arguments",
-        "run_identity",
+    "identity": Training(
+        "train.facefilter.train_identity",
+        "IdentityTraining",
+        "train_identity",
         "FaceFilter's face and speech identity networks",
     ),
-    "facefilter": Kind(
-        "train.facefilter.commands", "add_arguments", "run", "FaceFilter's separator, identities frozen"
+    "facefilter": Training(
+        "train.facefilter.train_separator",
+        "SeparatorTraining",
+        "train_separator",
+        "FaceFilter's separator, identities frozen",
     ),
-    "crowd": Kind("train.crowd.commands", "add_arguments", "run", "CC-AV or CC-V"),
+    "crowd": Training("train.crowd.training", "CrowdTraining", "train_crowd", "CC-AV or CC-V"),
 }
 JUDGED = {
-    "facefilter": Kind(
-        "train.facefilter.commands", "add_evaluate_arguments", "run_evaluate", "separation of synthetic talkers"
-    ),
-    "crowd": Kind("train.crowd.commands", "add_evaluate_arguments", "run_evaluate", "counting in synthetic scenes"),
+    "facefilter": Evaluation("train.facefilter.commands", "separation of synthetic talkers"),
+    "crowd": Evaluation("train.crowd.commands", "counting in synthetic scenes"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge train`."""
-    _add_kinds(parser, TRAINED)
+    kinds = parser.add_subparsers(dest="kind", metavar="model", required=True)
+    for name, training in TRAINED.items():
+        kind = kinds.add_parser(name, help=training.summary, description=training.summary)
+        kind.add_argument("--config", type=Path, required=True, help="a YAML file such as those in train/configs/")
+        kind.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+        kind.add_argument(
+            "overrides", nargs="*", metavar="--key=value", help="after `--`: changes to the config, as --fit.steps=10"
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out `avedge train`."""
-    return _run_kind(arguments, TRAINED)
+    """Carry out `avedge train`; the log says which weights were written."""
+    from train.fit import load_settings
+
+    training = TRAINED[arguments.kind]
+    module = importlib.import_module(training.module)
+    settings = load_settings(getattr(module, training.settings), arguments.config, arguments.overrides)
+    getattr(module, training.function)(settings, resume=arguments.resume)
+    return 0
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge evaluate`."""
-    _add_kinds(parser, JUDGED)
+    kinds = parser.add_subparsers(dest="kind", metavar="model", required=True)
+    for name, evaluation in JUDGED.items():
+        kind = kinds.add_parser(name, help=evaluation.summary, description=evaluation.summary)
+        importlib.import_module(evaluation.module).add_evaluate_arguments(kind)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Carry out `avedge evaluate`."""
-    return _run_kind(arguments, JUDGED)
-
-
-def _add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, Kind]) -> None:
-    subparsers = parser.add_subparsers(dest="kind", metavar="model", required=True)
-    for name, kind in kinds.items():
-        subparser = subparsers.add_parser(name, help=kind.summary, description=kind.summary)
-        getattr(importlib.import_module(kind.module), kind.adder)(subparser)
-
-
-def _run_kind(arguments: argparse.Namespace, kinds: dict[str, Kind]) -> int:
-    kind = kinds[arguments.kind]
-    code: int = getattr(importlib.import_module(kind.module), kind.runner)(arguments)
+    code: int = importlib.import_module(JUDGED[arguments.kind].module).run_evaluate(arguments)
     return code

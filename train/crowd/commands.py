@@ -1,4 +1,4 @@
-"""`avedge train crowd` and `avedge evaluate crowd`."""
+"""`avedge evaluate crowd`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `avedge train crowd`."""
-    parser.add_argument(
-        "--config", type=Path, required=True, help="a YAML file such as train/configs/crowd_av_compact.yaml"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="--key=value", help="after `--`: changes to the config, such as --fit.steps=10"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Train, and print the path of the weights."""
-    from train.crowd.training import CrowdTraining, train_crowd
-    from train.fit import load_settings
-
-    weights = train_crowd(load_settings(CrowdTraining, args.config, args.overrides), resume=args.resume)
-    sys.stdout.write(f"{weights}\n")
-    return 0
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:

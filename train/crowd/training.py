@@ -159,4 +159,5 @@ def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
     endless = EndlessScenes(scenes, batch_size=config.batch_size, seed=config.fit.seed)
     fit(learner, endless, list(batches(validation, config.batch_size)), config.run, resume=resume)
     save_weights(config.weights, counter, model=model_name(config.audio), options=stored_options(counter))
+    log.info("wrote %s", config.weights)
     return config.weights

@@ -86,7 +86,7 @@ class MatchingBatches(IterableDataset[tuple[Tensor, Tensor]]):
             pictures = [bank.faces[talker, rng.integers(bank.faces.shape[1])] for talker in chosen]
             if self.augment:
                 pictures = [augment_face(picture, rng) for picture in pictures]
-            voices = np.stack([_at_level(bank.random_crop(int(talker), rng)) for talker in chosen])
+            voices = np.stack([at_voice_level(bank.random_crop(int(talker), rng)) for talker in chosen])
             yield torch.from_numpy(np.stack(pictures)), torch.from_numpy(voices)
 
 
@@ -169,7 +169,8 @@ def identify_bank(network: FaceIdentity, bank: TalkerBank, *, variants: int, see
     return torch.stack(rows)
 
 
-def _at_level(waveform: Waveform) -> Waveform:
+def at_voice_level(waveform: Waveform) -> Waveform:
+    """A voice (N,) at the level that it has in a mixture of two equal ones."""
     level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
     scaled: Waveform = (waveform * (VOICE_RMS / max(level, 1e-6))).astype(np.float32)
     return scaled

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from train.dsp import GriffinLim, IdentityLogMel, Stft
 from train.errors import TrainError
-from train.facefilter.data import TalkerBank, read_bank
+from train.facefilter.data import TalkerBank, at_voice_level, read_bank
 from train.facefilter.identity import FaceIdentity, SpeechIdentity, load_face_identity, load_speech_identity
 from train.facefilter.metrics import matching_accuracy, mean_finite, sdr_db, share_true, si_sdr_db, wilson_interval
 from train.facefilter.separator import Separator, load_separator
-from train.settings import GRIFFIN_LIM_ITERATIONS, MIXTURE_RMS
+from train.settings import GRIFFIN_LIM_ITERATIONS
 from train.synthetic.talkers import PAIRS, MixtureItem, list_mixtures, load_mixture, read_face
 
 BATCH = 16
@@ -147,7 +147,7 @@ def evaluate_matching(face: FaceIdentity, voice: SpeechIdentity, bank: TalkerBan
     found: dict[str, list[float]] = {"two_way": [], "ten_way": [], "two_way_same_sex": []}
     for _ in range(MATCHING_ROUNDS):
         faces = torch.cat([face(_faces([pictures[rng.integers(len(pictures))]])) for pictures in bank.faces])
-        waves = np.stack([_at_mixture_level(bank.random_crop(index, rng)) for index in groups["all"]])
+        waves = np.stack([at_voice_level(bank.random_crop(index, rng)) for index in groups["all"]])
         similarity = faces @ voice(log_mel(stft(torch.from_numpy(waves))[0])).T
         found["two_way"].append(matching_accuracy(similarity, 2))
         found["ten_way"].append(matching_accuracy(similarity, min(10, len(similarity))))
@@ -157,7 +157,3 @@ def evaluate_matching(face: FaceIdentity, voice: SpeechIdentity, bank: TalkerBan
 
 def _faces(pictures: list[Any]) -> Tensor:
     return torch.from_numpy(np.stack(pictures))
-
-
-def _at_mixture_level(waveform: Any) -> Any:
-    return (waveform * (MIXTURE_RMS / np.sqrt(2) / np.sqrt(np.mean(waveform**2)))).astype(np.float32)
