@@ -23,8 +23,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from train.corpus.mixtures import mix
 from train.errors import TrainError
-from train.settings import MIXTURE_RMS, SAMPLE_RATE_HZ, TRAINING_SAMPLES
+from train.settings import SAMPLE_RATE_HZ, TRAINING_SAMPLES
 from train.synthetic.faces import Look, Picture, crop_face, draw_look, draw_portrait
 from train.synthetic.speech import ACCENTS, Synthesizer, Voice, Waveform, colour, sentence
 
@@ -184,34 +185,6 @@ def read_talkers(root: Path, split: str) -> list[Talker]:
         {name: value if name in texts else float(value) for name, value in row.items()} for row in rows
     ]
     return [Talker(**row) for row in typed]
-
-
-def mix(
-    target: Waveform, interferer: Waveform, *, sir_db: float = 0.0, rms: float = MIXTURE_RMS
-) -> tuple[Waveform, Waveform, Waveform]:
-    """Mix two waveforms of the same length (N,) at a level ratio after each is brought to the same RMS.
-
-    Args:
-        target: the wanted voice.
-        interferer: the other voice.
-        sir_db: level of the target above the interferer.
-        rms: level of the mixture.
-
-    Returns:
-        mixture, and the target and the interferer as they are in it.
-
-    Raises:
-        ValueError: a voice is silent or the lengths differ.
-    """
-    if target.shape != interferer.shape:
-        raise ValueError(f"target has {target.shape} samples and interferer {interferer.shape}; both must be the same")
-    levels = [float(np.sqrt(np.mean(np.square(voice, dtype=np.float64)))) for voice in (target, interferer)]
-    if min(levels) < 1e-5:
-        raise ValueError(f"RMS of target and interferer are {levels}; silence cannot be brought to a level")
-    wanted, other = target / levels[0], interferer / levels[1] * 10 ** (-sir_db / 20)
-    gain = rms / float(np.sqrt(np.mean(np.square(wanted + other, dtype=np.float64))))
-    scaled = (gain * wanted).astype(np.float32), (gain * other).astype(np.float32)
-    return scaled[0] + scaled[1], *scaled
 
 
 def list_mixtures(root: Path, split: str, per_pair: int, seed: int) -> list[MixtureItem]:

@@ -1,0 +1,141 @@
+"""The one layout in which training and evaluation find speakers, whatever they were made of.
+
+    <root>/clips.csv                         one row a clip: split, speaker, sex, video, name, samples, faces
+    <root>/<speaker>/<video>/<name>.flac     its voice, 16 kHz mono
+    <root>/<speaker>/<video>/<name>.jpg      its stills, 224x224 RGB each, side by side
+
+A video is a recording session: its clips share room, clothes and light, and another video of a speaker does not. No
+speaker of `val` or `test` is in another split; `seen` holds videos that were withheld of the speakers of `train`.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from train.errors import TrainError
+from train.settings import FACE_SIZE, SAMPLE_RATE_HZ, TRAINING_SAMPLES
+
+Sex = Literal["F", "M"]
+Waveform = NDArray[np.float32]
+Picture = NDArray[np.uint8]  # (height, width, 3) RGB
+SPLITS = ("train", "seen", "val", "test")
+INDEX = "clips.csv"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of `clips.csv`."""
+
+    split: str
+    speaker: str
+    sex: Sex
+    video: str
+    name: str
+    samples: int  # at 16 kHz
+    faces: int  # stills in its JPEG
+
+    def voice(self, root: Path) -> Path:
+        """Its voice file."""
+        return root / self.speaker / self.video / f"{self.name}.flac"
+
+    def stills(self, root: Path) -> Path:
+        """Its picture file."""
+        return root / self.speaker / self.video / f"{self.name}.jpg"
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Somebody's clips in one split."""
+
+    name: str
+    sex: Sex
+    clips: tuple[Clip, ...]
+
+
+def write_clips(root: Path, clips: list[Clip]) -> None:
+    """Write the index of a corpus."""
+    with (root / INDEX).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Clip)])
+        writer.writeheader()
+        writer.writerows(asdict(clip) for clip in clips)
+
+
+def read_speakers(root: Path, split: str) -> list[Speaker]:
+    """Read the speakers of a split, in the order of the index.
+
+    Raises:
+        TrainError: there is no corpus at `root`, or none of this split in it.
+    """
+    index = root / INDEX
+    if not index.is_file():
+        raise TrainError(
+            f"No {INDEX} in {root}; make synthetic talkers with `avedge synthesize talkers --out {root}`, or bring "
+            "recordings into this layout with `avedge prepare`."
+        )
+    grouped: dict[str, list[Clip]] = {}
+    with index.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["split"] == split:
+                clip = Clip(**{**row, "samples": int(row["samples"]), "faces": int(row["faces"])})  # type: ignore[arg-type]
+                grouped.setdefault(clip.speaker, []).append(clip)
+    if not grouped:
+        raise TrainError(f"{index} lists no clip of split {split!r}; wanted one of {', '.join(SPLITS)} that it has.")
+    return [Speaker(name, clips[0].sex, tuple(clips)) for name, clips in grouped.items()]
+
+
+def read_piece(path: Path, start: int = 0, samples: int = TRAINING_SAMPLES) -> Waveform:
+    """Read a piece of a voice file, (samples,) at 16 kHz; a file that ends before is repeated from its beginning.
+
+    Raises:
+        TrainError: missing, damaged, empty, or not mono at 16 kHz.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.samplerate != SAMPLE_RATE_HZ or file.channels != 1:
+                raise TrainError(
+                    f"{path} has {file.samplerate} Hz and {file.channels} channels; wanted mono at 16000 Hz. "
+                    "Bring it into the layout with `avedge prepare`."
+                )
+            file.seek(min(start, max(0, file.frames - samples)))
+            piece: Waveform = file.read(samples, dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise TrainError(f"{path} is not a sound file that can be read ({error}); fetch or make it again.") from error
+    if not len(piece):
+        raise TrainError(f"{path} holds no sound; fetch or make it again.")
+    repeats = -(-samples // len(piece))
+    return np.tile(piece, repeats)[:samples] if repeats > 1 else piece
+
+
+def write_stills(path: Path, stills: list[Picture]) -> None:
+    """Store stills (224, 224, 3) side by side.
+
+    Raises:
+        TrainError: the file could not be written.
+    """
+    strip = np.concatenate(stills, axis=1)  # (224, 224 K, 3)
+    if not cv2.imwrite(str(path), strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
+        raise TrainError(f"Could not write {path}; is the disk full?")
+
+
+def read_stills(path: Path) -> NDArray[np.uint8]:
+    """Read the stills of a clip, (K, 224, 224, 3) RGB.
+
+    Raises:
+        TrainError: missing, damaged, or not a row of 224x224 pictures.
+    """
+    strip = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if strip is None:
+        raise TrainError(f"{path} is not a picture that can be read; fetch or make it again.")
+    high, wide, _ = strip.shape
+    if high != FACE_SIZE or wide % FACE_SIZE:
+        raise TrainError(f"{path} is {wide}x{high} pixels; wanted 224x224 stills side by side.")
+    parts = strip[..., ::-1].reshape(FACE_SIZE, wide // FACE_SIZE, FACE_SIZE, 3).transpose(1, 0, 2, 3)
+    return np.ascontiguousarray(parts)

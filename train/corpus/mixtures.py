@@ -1,0 +1,107 @@
+"""Lists of two-speaker mixtures: CSV files that fix target, interferer, places in both, level and face.
+
+The columns are those of the lists that the field exchanges, plus optional ones; paths are relative to a root folder.
+
+    id, corpus, pair, target_file, target_start, target_speaker, target_gender,
+    interferer_file, interferer_start, interferer_speaker, interferer_gender, sir_db, target_face
+    optional: subset, target_face_index, interferer_face, interferer_face_index
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from train.corpus.layout import Waveform
+from train.errors import TrainError
+from train.settings import MIXTURE_RMS
+
+PAIRS = ("MM", "MF", "FM", "FF")  # sex of the target, then of the interferer
+SUBSETS = ("seen-heard", "unseen-unheard")  # of Table 3
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One row of a list."""
+
+    id: str
+    corpus: str
+    pair: str  # one of `PAIRS`
+    target_file: str
+    target_start: float  # seconds
+    target_speaker: str
+    target_gender: str
+    interferer_file: str
+    interferer_start: float  # seconds
+    interferer_speaker: str
+    interferer_gender: str
+    sir_db: float  # of the target over the interferer
+    target_face: str = ""  # empty: none is known
+    subset: str = ""  # one of `SUBSETS`, or empty
+    target_face_index: int = 0  # of the stills side by side in `target_face`
+    interferer_face: str = ""
+    interferer_face_index: int = 0
+
+
+def write_list(path: Path, rows: Iterable[Mixture]) -> None:
+    """Write a list, row by row: two million need no memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Mixture)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def read_list(path: Path) -> list[Mixture]:
+    """Read a list; columns that this project does not know are passed over.
+
+    Raises:
+        TrainError: missing, a column or a number missing, or no row in it.
+    """
+    if not path.is_file():
+        raise TrainError(f"No list of mixtures at {path}; make one with `avedge mix`, or name another.")
+    known = {field.name: field.type for field in fields(Mixture)}
+    rows = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            given = {name: value for name, value in row.items() if name in known and value not in (None, "")}
+            kinds = {"float": float, "int": int}
+            try:
+                rows.append(Mixture(**{name: kinds.get(str(known[name]), str)(text) for name, text in given.items()}))
+            except (TypeError, ValueError) as error:
+                raise TrainError(f"{path}, line {number}: {error}; see `avedge mix --help` for the columns.") from error
+    if not rows:
+        raise TrainError(f"{path} lists no mixture; wanted at least one row below its header.")
+    return rows
+
+
+def mix(
+    target: Waveform, interferer: Waveform, *, sir_db: float = 0.0, rms: float = MIXTURE_RMS
+) -> tuple[Waveform, Waveform, Waveform]:
+    """Mix two waveforms of the same length (N,) at a level ratio after each is brought to the same RMS.
+
+    Args:
+        target: the wanted voice.
+        interferer: the other voice.
+        sir_db: level of the target above the interferer.
+        rms: level of the mixture.
+
+    Returns:
+        mixture, and the target and the interferer as they are in it.
+
+    Raises:
+        ValueError: a voice is silent or the lengths differ.
+    """
+    if target.shape != interferer.shape:
+        raise ValueError(f"target has {target.shape} samples and interferer {interferer.shape}; both must be the same")
+    levels = [float(np.sqrt(np.mean(np.square(voice, dtype=np.float64)))) for voice in (target, interferer)]
+    if min(levels) < 1e-5:
+        raise ValueError(f"RMS of target and interferer are {levels}; silence cannot be brought to a level")
+    wanted, other = target / levels[0], interferer / levels[1] * 10 ** (-sir_db / 20)
+    gain = rms / float(np.sqrt(np.mean(np.square(wanted + other, dtype=np.float64))))
+    scaled = (gain * wanted).astype(np.float32), (gain * other).astype(np.float32)
+    return scaled[0] + scaled[1], *scaled
