@@ -11,6 +11,7 @@ speaker of `val` or `test` is in another split; `seen` holds videos that were wi
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from train.errors import TrainError
+from train.files import write_atomically
 from train.settings import FACE_SIZE, SAMPLE_RATE_HZ, TRAINING_SAMPLES
 
 Sex = Literal["F", "M"]
@@ -61,11 +63,12 @@ class Speaker:
 
 
 def write_clips(root: Path, clips: list[Clip]) -> None:
-    """Write the index of a corpus."""
-    with (root / INDEX).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Clip)])
-        writer.writeheader()
-        writer.writerows(asdict(clip) for clip in clips)
+    """Write the index of a corpus, whole or not at all."""
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, [field.name for field in fields(Clip)])
+    writer.writeheader()
+    writer.writerows(asdict(clip) for clip in clips)
+    write_atomically(root / INDEX, table.getvalue().encode())
 
 
 def read_speakers(root: Path, split: str) -> list[Speaker]:
@@ -114,15 +117,18 @@ def read_piece(path: Path, start: int = 0, samples: int = TRAINING_SAMPLES) -> W
     return np.tile(piece, repeats)[:samples] if repeats > 1 else piece
 
 
-def write_stills(path: Path, stills: list[Picture]) -> None:
-    """Store stills (224, 224, 3) side by side.
+def write_voice(path: Path, waveform: Waveform) -> None:
+    """Store a waveform (N,) at 16 kHz as 16-bit FLAC, whole or not at all; its folder is made."""
+    encoded = io.BytesIO()
+    soundfile.write(encoded, waveform, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    write_atomically(path, encoded.getvalue())
 
-    Raises:
-        TrainError: the file could not be written.
-    """
+
+def write_stills(path: Path, stills: list[Picture]) -> None:
+    """Store stills (224, 224, 3) side by side, whole or not at all; their folder is made."""
     strip = np.concatenate(stills, axis=1)  # (224, 224 K, 3)
-    if not cv2.imwrite(str(path), strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
-        raise TrainError(f"Could not write {path}; is the disk full?")
+    _, encoded = cv2.imencode(".jpg", strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    write_atomically(path, encoded.tobytes())
 
 
 def read_stills(path: Path) -> NDArray[np.uint8]:

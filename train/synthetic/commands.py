@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "talkers", help="voices by espeak-ng, each with drawn faces that show what the voice has"
     )
     talkers.add_argument(
-        "--talkers", type=int, default=700, help="for training; 1/14 and 1/7 of that come on top (default: %(default)s)"
+        "--talkers",
+        type=int,
+        default=700,
+        help="for training; two of each talker's videos are withheld (default: %(default)s)",
+    )
+    talkers.add_argument("--val-talkers", type=int, help="for validation (default: a fourteenth of --talkers)")
+    talkers.add_argument(
+        "--test-talkers", type=int, help="for testing (default: a seventh of --talkers); 200-way matching needs 200"
+    )
+    talkers.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes; the data do not depend on it (default: %(default)s)",
     )
     scenes = kinds.add_parser("scenes", help="crowds with exact head points, and a second of their sound")
     scenes.add_argument(
@@ -33,7 +47,14 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "talkers":
         from train.synthetic.talkers import synthesize_talkers
 
-        synthesize_talkers(args.out, args.talkers, args.seed)
+        synthesize_talkers(
+            args.out,
+            args.talkers,
+            args.seed,
+            val_talkers=args.val_talkers,
+            test_talkers=args.test_talkers,
+            jobs=max(1, args.jobs),
+        )
     else:
         from train.synthetic.scenes import synthesize_scenes
 

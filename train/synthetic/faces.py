@@ -111,16 +111,24 @@ def draw_look(
     )
 
 
-def draw_portrait(look: Look, rng: np.random.Generator, size: int = PORTRAIT_SIZE) -> Portrait:
-    """Draw one picture of a person; the generator decides on everything that changes between pictures.
+def draw_portrait(
+    look: Look, rng: np.random.Generator, size: int = PORTRAIT_SIZE, *, scene: np.random.Generator | None = None
+) -> Portrait:
+    """Draw one picture of a person.
+
+    Args:
+        look: the person.
+        rng: decides on everything that changes between pictures.
+        size: of the picture, pixels.
+        scene: decides on background and clothes in its place; two pictures with generators of one seed share them.
 
     Returns:
         the picture, uint8 RGB (size, size, 3), and the face's box from the middle of the forehead to the chin.
     """
-    canvas = _background(rng)
+    canvas = _background(scene or rng)
     frame = _pose(look, rng)
     draw_hair_behind(canvas, look, frame)
-    draw_body(canvas, look, frame, rng)
+    draw_body(canvas, look, frame, scene or rng)
     draw_head(canvas, look, frame)
     draw_features(canvas, look, frame, rng)
     draw_hair_front(canvas, look, frame, rng)

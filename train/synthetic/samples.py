@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 import soundfile
 
+from train.corpus.mixtures import PAIRS, mix
 from train.files import write_atomically
 from train.settings import HOP_SAMPLES, SAMPLE_RATE_HZ
 from train.synthetic.faces import Picture, crop_face, draw_portrait
 from train.synthetic.scenes import draw_scene
 from train.synthetic.speech import Synthesizer
-from train.synthetic.talkers import PAIRS, Person, draw_person, look_of, mix, speak
+from train.synthetic.talkers import Person, draw_person, look_of, speak
 
 SEED = 20_260
 PEOPLE = (9, 40, 120, 240)  # in the scenes

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import functools
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,16 +95,15 @@ class Synthesizer:
 
     def __enter__(self) -> Synthesizer:
         """Load the library and give it a data folder in which voices can be described."""
-        self._folder = tempfile.TemporaryDirectory(prefix="avedge-voices-")
-        self._voices = _private_data_folder(Path(self._folder.name))
+        folder, self._voices = _private_data_folder(os.getpid())
         self._library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
         rate_hz = self._library.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, 0, self._folder.name.encode(), _INITIALIZE_DONT_EXIT
+            _AUDIO_OUTPUT_SYNCHRONOUS, 0, folder.name.encode(), _INITIALIZE_DONT_EXIT
         )
         if rate_hz <= 0:
             self.__exit__(None, None, None)
             raise TrainError(
-                f"espeak-ng did not start (code {rate_hz}) with its data at {self._folder.name}; synthetic talkers "
+                f"espeak-ng did not start (code {rate_hz}) with its data at {folder.name}; synthetic talkers "
                 "need it. Reinstall espeakng-loader, or set TMPDIR to a short writable folder."
             )
         self._rate_hz = int(rate_hz)
@@ -114,10 +115,10 @@ class Synthesizer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Unload the library and remove the folder."""
+        """Unload the library, and leave the folder as it was found."""
         self._library.espeak_Terminate()
         _ctypes.dlclose(self._library._handle)
-        self._folder.cleanup()
+        (self._voices / "talker").unlink(missing_ok=True)
 
     def say(self, text: str, voice: Voice) -> Waveform:
         """Speak a text.
@@ -146,8 +147,14 @@ class Synthesizer:
 _callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def _private_data_folder(root: Path) -> Path:
-    """Link espeak's data below `root`, all but the voice variants; returns the folder of our own variants."""
+@functools.cache
+def _private_data_folder(process: int) -> tuple[tempfile.TemporaryDirectory[str], Path]:
+    """Link espeak's data, all but the voice variants; returns its folder and that of our own variants.
+
+    One for each process, removed at its end: making and removing the links takes as long as speaking.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="avedge-voices-")
+    root = Path(folder.name)
     if len(bytes(root)) >= _ESPEAK_PATH_LIMIT - len("/espeak-ng-data"):
         raise TrainError(
             f"The temporary folder {root} has too long a name for espeak-ng (160 bytes); set TMPDIR to a shorter one."
@@ -159,7 +166,7 @@ def _private_data_folder(root: Path) -> Path:
             (data / entry.name).symlink_to(entry)
     variants = data / "voices" / "!v"
     variants.mkdir(parents=True)
-    return variants
+    return folder, variants
 
 
 def scale_formants(waveform: Waveform, sample_rate_hz: int, ratio: float) -> Waveform:
