@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
+from train.batches import share
 from train.checkpoint import load_weights, read_options, save_weights
 from train.errors import TrainError
 from train.files import write_atomically
@@ -115,17 +115,16 @@ class Line(Learner):
         return {"total": (self.weight * batch - 2 * batch).square().mean()}
 
 
-class Noise(IterableDataset[Tensor]):
-    def __iter__(self) -> object:
-        draw = torch.Generator().manual_seed(0)
-        while True:
-            yield torch.randn(16, generator=draw)
+class Noise:
+    def batch(self, step: int, part: int, parts: int) -> Tensor:
+        draw = torch.Generator().manual_seed(step)
+        return torch.randn(16, generator=draw)[list(share(16, part, parts))]
 
 
 def trained(steps: int, run_folder: Path, *, resume: bool = False) -> Line:
     settings = FitSettings(steps=steps, learning_rate=0.05, warmup_steps=5, ema_decay=0.9, validate_every_steps=50)
     learner = Line(settings)
-    fit(learner, DataLoader(Noise(), batch_size=None), [torch.ones(4)], run_folder, resume=resume)
+    fit(learner, Noise(), [torch.ones(4)], run_folder, resume=resume)
     return learner
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQD
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from train.batches import Batches, Share, loader
 
 log = logging.getLogger(__name__)
 Settings = TypeVar("Settings")
@@ -38,6 +40,7 @@ class FitSettings:
     validate_every_steps: int = 500
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     threads: int = 1  # torch threads
+    workers: int = 0  # processes that make batches ahead; 0: the training makes them itself
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +92,26 @@ class Learner(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+class TrainingData(pl.LightningDataModule):
+    """The batches of this process, from the step on that the trainer has come to."""
+
+    def __init__(self, batches: Batches[Any], validation: Sequence[Any], settings: FitSettings) -> None:
+        super().__init__()
+        self.batches, self.validation, self.settings = batches, validation, settings
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Asked for by Lightning once processes are numbered and a checkpoint is read."""
+        trainer = self.trainer
+        if trainer is None:
+            raise RuntimeError("no trainer is attached")
+        shares = Share(self.batches, trainer.global_rank, trainer.world_size, 1)
+        return loader(shares, trainer.global_step, self.settings.steps, self.settings.workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation batches, in order."""
+        return DataLoader(list(self.validation), batch_size=None)  # type: ignore[arg-type]  # Lightning takes a bare list for several loaders
+
+
 class StepLog(pl.Callback):
     """A line every so many steps with the losses, the rate and the time left, for logs that are no terminal."""
 
@@ -127,8 +150,8 @@ class StepLog(pl.Callback):
 
 def fit(
     learner: Learner,
-    train_batches: Iterable[Any],
-    validation_batches: Iterable[Any] | None,
+    train_batches: Batches[Any],
+    validation_batches: Sequence[Any],
     run_folder: Path,
     *,
     resume: bool = False,
@@ -137,8 +160,8 @@ def fit(
 
     Args:
         learner: network and loss.
-        train_batches: an endless iterable of batches (a DataLoader or an IterableDataset of ready batches).
-        validation_batches: a few ready batches, gone through every `validate_every_steps`.
+        train_batches: any step's batch, see `Batches`.
+        validation_batches: a few ready batches, gone through every `validate_every_steps`; may be none.
         run_folder: gets `metrics.csv` (an earlier one becomes `metrics.1.csv`, and so on) and `checkpoints/last.ckpt`;
             private to the run, never published.
         resume: go on from `checkpoints/last.ckpt` where there is one.
@@ -172,14 +195,13 @@ def fit(
         ],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
-        limit_val_batches=None if validation_batches is not None else 0,
+        use_distributed_sampler=False,  # each process asks for its own share
+        limit_val_batches=None if validation_batches else 0,
     )
     # The run's own folder is trusted; published weights are safetensors.
     trainer.fit(
         learner,
-        train_batches,
-        # Lightning takes a bare list for several loaders
-        None if validation_batches is None else DataLoader(list(validation_batches), batch_size=None),  # type: ignore[arg-type]
+        datamodule=TrainingData(train_batches, validation_batches, chosen),
         ckpt_path=str(last) if resume and last.is_file() else None,
         weights_only=False,
     )

@@ -14,8 +14,8 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
+from train.batches import share
 from train.crowd.ground_truth import density_map, patch_counts
 from train.errors import TrainError
 from train.settings import PATCH_GRID, PICTURE_HEIGHT, PICTURE_WIDTH, SAMPLE_RATE_HZ, SOUND_SAMPLES
@@ -135,21 +135,21 @@ def batches(files: list[SceneFiles], size: int) -> Iterator[CrowdBatch]:
         yield collate([read_example(scene) for scene in files[start : start + size]])
 
 
-class EndlessScenes(IterableDataset[CrowdBatch]):
-    """Augmented batches for ever: every scene once, in a new order, then again."""
+class SceneBatches:
+    """Augmented training batches: every scene once, in a new order, then again; a `train.fit.Batches`."""
 
     def __init__(self, files: list[SceneFiles], *, batch_size: int, seed: int) -> None:
-        super().__init__()
         self.files = files
         self.batch_size = batch_size
         self.seed = seed
 
-    def __iter__(self) -> Iterator[CrowdBatch]:
-        """Start anew; the same seed gives the same batches."""
-        rng = np.random.default_rng(self.seed)
-        waiting: list[SceneFiles] = []
-        while True:
-            while len(waiting) < self.batch_size:
-                waiting.extend(self.files[i] for i in rng.permutation(len(self.files)))
-            chosen, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-            yield collate([augmented(read_example(scene), rng) for scene in chosen])
+    def batch(self, step: int, part: int, parts: int) -> CrowdBatch:
+        """Share `part` of `parts` of the batch of step `step`."""
+        first = step * self.batch_size
+        return collate([self._example(first + item) for item in share(self.batch_size, part, parts)])
+
+    def _example(self, number: int) -> Example:
+        """The example of that number since the start of the training."""
+        round_number, place = divmod(number, len(self.files))
+        order = np.random.default_rng([self.seed, 0, round_number]).permutation(len(self.files))
+        return augmented(read_example(self.files[order[place]]), np.random.default_rng([self.seed, 1, number]))

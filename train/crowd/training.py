@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from train.checkpoint import save_weights
-from train.crowd.data import CrowdBatch, EndlessScenes, SceneFiles, batches, read_index
+from train.crowd.data import CrowdBatch, SceneBatches, SceneFiles, batches, read_index
 from train.crowd.losses import LossSettings, density_loss, estimate_loss, importance_loss, patch_sum_loss, total_loss
 from train.crowd.network import (
     CrowdCounter,
@@ -156,8 +156,8 @@ def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
     if config.start_from is not None:
         take_over(counter, config.start_from)
     learner = CrowdLearner(counter, config.losses, config.fit, config.frozen_statistics_step)
-    endless = EndlessScenes(scenes, batch_size=config.batch_size, seed=config.fit.seed)
-    fit(learner, endless, list(batches(validation, config.batch_size)), config.run, resume=resume)
+    train_batches = SceneBatches(scenes, batch_size=config.batch_size, seed=config.fit.seed)
+    fit(learner, train_batches, list(batches(validation, config.batch_size)), config.run, resume=resume)
     save_weights(config.weights, counter, model=model_name(config.audio), options=stored_options(counter))
     log.info("wrote %s", config.weights)
     return config.weights
