@@ -16,6 +16,7 @@ from perf.measure import SweepSettings
 from perf.results import ClientView, EnsembleResult, Failure, Level, ModelShare, SweepResult, Window
 from perf.served import Server
 from perf.sweep import _command
+from train.environment import commit, output_of
 
 
 def _result(failures: tuple[Failure, ...] = ()) -> SweepResult:
@@ -85,10 +86,10 @@ def test_the_stamp_names_machine_and_versions_but_no_host_and_no_folder() -> Non
 
 
 def test_the_stamp_tells_the_commit_that_git_tells() -> None:
-    head = environment._output("git", "-C", str(environment.ROOT), "rev-parse", "HEAD")
+    head = output_of("git", "-C", str(environment.ROOT), "rev-parse", "HEAD")
     if head is None:
         pytest.skip("not a git repository, or no git")
-    found = environment.commit()
+    found = commit()
     assert found is not None
     assert found["id"] == head
     assert len(head) == 40 and isinstance(found["dirty"], bool)
