@@ -15,6 +15,8 @@ rounded once: made in float32, the STFT is off by 1e-3.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -143,6 +145,23 @@ def _phase(spectrum: Tensor) -> Tensor:
     """Unit-modulus copy of a spectrum (B, 2, F, T), zero where it is silent."""
     # A clamp, not a sum: the ONNX optimiser takes `+ 1e-12` for `+ 0`, drops it, and digital silence becomes NaN.
     return spectrum * spectrum.square().sum(dim=1, keepdim=True).clamp(min=TINY_POWER).rsqrt()
+
+
+def fast_spectrum(waveform: Tensor) -> Tensor:
+    """Complex spectrum (..., F, T) of waveforms (..., N): what `Stft` gives, by FFT, for losses (six times faster)."""
+    flat = torch.stft(waveform.flatten(0, -2), return_complex=True, **_fft_shape(waveform))  # (B, F, T)
+    return flat.unflatten(0, waveform.shape[:-1])
+
+
+def fast_waveform(spectrum: Tensor, samples: int) -> Tensor:
+    """Waveforms (..., samples) of complex spectra (..., F, T): what `InverseStft` gives, by FFT."""
+    flat = torch.istft(spectrum.flatten(0, -3), length=samples, **_fft_shape(spectrum.real))
+    return flat.unflatten(0, spectrum.shape[:-2])
+
+
+def _fft_shape(like: Tensor) -> dict[str, Any]:
+    window = _hann().to(like)
+    return {"n_fft": FFT_SIZE, "hop_length": HOP_SAMPLES, "win_length": WINDOW_SAMPLES, "window": window}
 
 
 def hertz_to_mel(hertz: Tensor) -> Tensor:

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_distortion_ratio
+from torchmetrics.functional.audio import (
+    scale_invariant_signal_distortion_ratio,
+    signal_distortion_ratio,
+    signal_noise_ratio,
+)
 
 SDR_TAPS = 512  # BSS-eval's distortion filter, as the papers' SDR
+# Added to the reference's power on the diagonal where the plain equations cannot be solved: 90 dB below it.
+_LOAD = 1e-9
 
 
 def sdr_db(estimate: Tensor, reference: Tensor) -> Tensor:
-    """SDR of BSS-eval, 512 taps, float64, dB; NaN where the solver gives none. Both (..., N); one value per row."""
-    return signal_distortion_ratio(estimate.double(), reference.double(), filter_length=SDR_TAPS)
+    """SDR of BSS-eval, 512 taps, float64, dB.
+
+    Args:
+        estimate: (..., N).
+        reference: (..., N).
+
+    Returns:
+        one value per row; NaN where either is silent or no filter can be found.
+    """
+    rows = [_sdr_of_row(*pair) for pair in zip(_rows(estimate), _rows(reference), strict=True)]
+    return torch.tensor(rows, dtype=torch.float64).reshape(estimate.shape[:-1])
 
 
 def si_sdr_db(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -21,10 +38,13 @@ def si_sdr_db(estimate: Tensor, reference: Tensor) -> Tensor:
     return scale_invariant_signal_distortion_ratio(estimate.double(), reference.double())
 
 
+def snr_db(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Plain SNR, dB: a wrong level counts as noise. Both (..., N); one value per row."""
+    return signal_noise_ratio(estimate.double(), reference.double())
+
+
 def matching_accuracy(similarity: Tensor, ways: int) -> float:
     """How often a face finds its voice among `ways`, the others drawn at random from the rest; exact, without drawing.
-
-    A face with r of the other N - 1 voices ranked above its own wins with C(N-1-r, ways-1) / C(N-1, ways-1).
 
     Args:
         similarity: (N, N), row i being face i against all voices, the diagonal its own.
@@ -35,8 +55,16 @@ def matching_accuracy(similarity: Tensor, ways: int) -> float:
         raise ValueError(f"{ways}-way matching needs 2 to {others + 1} voices to choose from")
     own = similarity.diagonal().unsqueeze(1)
     above = (similarity >= own).sum(dim=1) - 1  # a tie counts against the face
-    wins = [math.comb(others - int(rank), ways - 1) / math.comb(others, ways - 1) for rank in above]
+    wins = [chance_of_winning(int(rank), others, ways) for rank in above]
     return sum(wins) / len(wins)
+
+
+def chance_of_winning(above: int, others: int, ways: int) -> float:
+    """Chance that none of `ways - 1` voices, drawn of `others`, is among the `above` that beat the right one.
+
+    C(others - above, ways - 1) / C(others, ways - 1).
+    """
+    return math.comb(others - above, ways - 1) / math.comb(others, ways - 1)
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -48,12 +76,26 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def share_true(values: Tensor) -> float:
-    """Share of true values; NaN of none."""
-    return float(values.double().mean()) if values.numel() else math.nan
+def bootstrap_interval(values: NDArray[np.float64], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a mean whose values (n,) are independent but no yes or no: percentiles of redrawn means."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
 
 
-def mean_finite(values: Tensor) -> float:
-    """Mean of what is finite; NaN where nothing is."""
-    finite = values[torch.isfinite(values)]
-    return float(finite.mean()) if finite.numel() else math.nan
+def _rows(signals: Tensor) -> Tensor:
+    return signals.double().reshape(-1, signals.shape[-1])
+
+
+def _sdr_of_row(estimate: Tensor, reference: Tensor) -> float:
+    if not estimate.any() or not reference.any():
+        return math.nan
+    for load in (None, _LOAD):  # row by row: in a batch, one singular row would lose them all
+        try:
+            value = float(signal_distortion_ratio(estimate, reference, filter_length=SDR_TAPS, load_diag=load))
+        except torch.linalg.LinAlgError:
+            continue
+        if math.isfinite(value):
+            return value
+    return math.nan

@@ -21,6 +21,7 @@ from train.checkpoint import load_weights, read_options
 from train.settings import FREQUENCY_BINS, IDENTITY_SIZE
 
 SEPARATOR = "facefilter_separator"
+AUDIO_ONLY = "facefilter_audio_only"
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Table 1; 225,785,090 parameters
@@ -72,6 +73,26 @@ def fc_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.ReLU())
 
 
+def speech_encoder(channels: int, features: int, blocks: int, style: dict[str, Any]) -> nn.Sequential:
+    """Magnitude (B, 257, T) to features (B, F, T): ConvBlock, ResBlocks, FCBlock (Table 1)."""
+    return nn.Sequential(
+        ConvBlock(FREQUENCY_BINS, channels, **style),
+        *(ConvBlock(channels, channels, residual=True, **style) for _ in range(blocks)),
+        fc_block(channels, features),
+    )
+
+
+def mask_estimator(
+    inputs: int, channels: int, blocks: int, style: dict[str, Any], *, residual: bool, voices: int = 1
+) -> nn.Sequential:
+    """Features (B, inputs, T) to mask logits (B, 257 voices, T): ConvBlocks and a linear layer (Table 1)."""
+    return nn.Sequential(
+        ConvBlock(inputs, channels, **style),
+        *(ConvBlock(channels, channels, residual=residual, **style) for _ in range(blocks - 1)),
+        nn.Conv1d(channels, FREQUENCY_BINS * voices, 1),
+    )
+
+
 class Separator(nn.Module):
     """FaceFilter's separation network.
 
@@ -106,26 +127,29 @@ class Separator(nn.Module):
         self.input_compression = input_compression
         style: dict[str, Any] = {"kernel": kernel, "separable": separable, "pre_activation": pre_activation}
         self.image_encoder = nn.Sequential(fc_block(IDENTITY_SIZE, channels), fc_block(channels, features))
-        self.speech_encoder = nn.Sequential(
-            ConvBlock(FREQUENCY_BINS, channels, **style),
-            *(ConvBlock(channels, channels, residual=True, **style) for _ in range(encoder_blocks)),
-            fc_block(channels, features),
-        )
+        self.speech_encoder = speech_encoder(channels, features, encoder_blocks, style)
         self.attention = nn.Conv1d(features, 1, 1) if attention else None
-        self.mask_estimator = nn.Sequential(
-            ConvBlock(2 * features, channels, **style),
-            *(ConvBlock(channels, channels, residual=mask_residual, **style) for _ in range(mask_blocks - 1)),
-            nn.Conv1d(channels, FREQUENCY_BINS, 1),
-        )
+        self.mask_estimator = mask_estimator(2 * features, channels, mask_blocks, style, residual=mask_residual)
 
-    def mask(self, magnitude: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask (B, 257, T) and attention (B, T), both in [0, 1]; arguments as in `forward`."""
+    def encode(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
+        """What is heard, (B, F, T), and how much the face counts at each frame, (B, 1, T) in [0, 1]."""
         seen = magnitude if self.input_compression == 1.0 else magnitude.pow(self.input_compression)
-        speech = self.speech_encoder(seen)  # (B, F, T)
-        face = self.image_encoder(identity.unsqueeze(2))  # (B, F, 1)
+        speech = self.speech_encoder(seen)
         weights = torch.ones_like(speech[:, :1]) if self.attention is None else torch.sigmoid(self.attention(speech))
+        return speech, weights
+
+    def estimate(self, speech: Tensor, weights: Tensor, identity: Tensor) -> Tensor:
+        """Mask (B, 257, T) for one identity (B, 1024) each, from what `encode` gave."""
+        face = self.image_encoder(identity.unsqueeze(2))  # (B, F, 1)
         fused = torch.cat([speech, face * weights], dim=1)  # (B, 2 F, T)
-        return torch.sigmoid(self.mask_estimator(fused)), weights.squeeze(1)
+        return torch.sigmoid(self.mask_estimator(fused))
+
+    def masks(self, magnitude: Tensor, identities: Tensor) -> Tensor:
+        """Masks (B, K, 257, T) for K identities (B, K, 1024) in each mixture, which is encoded once."""
+        speech, weights = self.encode(magnitude)
+        people = identities.shape[1]
+        each = (speech.repeat_interleave(people, dim=0), weights.repeat_interleave(people, dim=0))
+        return self.estimate(*each, identities.flatten(0, 1)).unflatten(0, (-1, people))
 
     def forward(self, magnitude: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what the owner of the face said.
@@ -137,8 +161,45 @@ class Separator(nn.Module):
         Returns:
             separated magnitude (B, 257, T), nowhere above the mixture's; attention (B, T) in [0, 1], the face's weight.
         """
-        mask, attention = self.mask(magnitude, identity)
-        return mask * magnitude, attention
+        speech, weights = self.encode(magnitude)
+        return self.estimate(speech, weights, identity) * magnitude, weights.squeeze(1)
+
+
+class AudioOnlySeparator(nn.Module):
+    """The paper's baseline without a face: both voices at once, in an order that nothing fixes (Table 2, first row).
+
+    The same encoder and mask estimator, the latter half as wide at its door and twice at its end. Arguments as of
+    `Separator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        features: int,
+        kernel: int = 5,
+        encoder_blocks: int = 4,
+        mask_blocks: int = 15,
+        separable: bool = False,
+        mask_residual: bool = False,
+        pre_activation: bool = False,
+        input_compression: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.input_compression = input_compression
+        style: dict[str, Any] = {"kernel": kernel, "separable": separable, "pre_activation": pre_activation}
+        self.speech_encoder = speech_encoder(channels, features, encoder_blocks, style)
+        self.mask_estimator = mask_estimator(features, channels, mask_blocks, style, residual=mask_residual, voices=2)
+
+    def masks(self, magnitude: Tensor) -> Tensor:
+        """Masks (B, 2, 257, T) of a mixture's magnitude (B, 257, T)."""
+        seen = magnitude if self.input_compression == 1.0 else magnitude.pow(self.input_compression)
+        logits = self.mask_estimator(self.speech_encoder(seen))
+        return torch.sigmoid(logits).unflatten(1, (2, FREQUENCY_BINS))
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        """Separate a magnitude (B, 257, T) into two, (B, 2, 257, T), neither of them anywhere above it."""
+        return self.masks(magnitude) * magnitude.unsqueeze(1)
 
 
 def build_separator(preset: str = "paper", **options: Any) -> Separator:
@@ -154,4 +215,20 @@ def load_separator(path: Path) -> Separator:
     """
     network = Separator(**read_options(path, model=SEPARATOR))
     load_weights(path, network, model=SEPARATOR)
+    return network.eval()
+
+
+def build_audio_only(preset: str = "paper", **options: Any) -> AudioOnlySeparator:
+    """Make a separator without a face of a preset, single options replaced."""
+    return AudioOnlySeparator(**{**PRESETS[preset], **options})
+
+
+def load_audio_only(path: Path) -> AudioOnlySeparator:
+    """Read a trained separator without a face, in evaluation mode.
+
+    Raises:
+        TrainError: the file is missing, damaged or of another model.
+    """
+    network = AudioOnlySeparator(**read_options(path, model=AUDIO_ONLY))
+    load_weights(path, network, model=AUDIO_ONLY)
     return network.eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from train.checkpoint import save_weights
 from train.dsp import IdentityLogMel, Stft
-from train.facefilter.data import MatchingBatches, read_bank
+from train.facefilter.data import Bank, MatchingBatches, Source
 from train.facefilter.identity import (
     FACE_IDENTITY,
     FACE_PRESETS,
@@ -27,26 +26,28 @@ from train.facefilter.metrics import matching_accuracy
 from train.fit import FitSettings, Learner, fit
 
 log = logging.getLogger(__name__)
-VALIDATION_BATCHES = 8
+VALIDATION_BATCHES = 4
+VALIDATION_SEED = 1
 
 
 @dataclass(frozen=True)
 class IdentityTraining:
     """What `avedge train identity` reads from its config."""
 
-    data: Path  # made by `avedge synthesize talkers`
+    sources: list[Source]  # corpora in the common layout; their shares say nothing here: every speaker counts once
     run_folder: Path  # log and checkpoints
     face_weights: Path  # written at the end
     voice_weights: Path  # written at the end
     fit: FitSettings
     preset: Literal["paper", "compact"] = "compact"
-    talkers_per_batch: int = 64  # N of N-way matching; 200 in the paper
+    speakers_per_batch: int = 200  # N of N-way matching, of all processes together
     similarity: Literal["cosine", "inverse_euclidean"] = "cosine"
+    memory_gib: float = 2.0  # voices of a source up to this size are kept in memory
 
     def __post_init__(self) -> None:
         """Refuse a batch in which there is nothing to match."""
-        if self.talkers_per_batch < 2:
-            raise ValueError(f"talkers_per_batch is {self.talkers_per_batch}; matching needs at least 2")
+        if self.speakers_per_batch < 2:
+            raise ValueError(f"speakers_per_batch is {self.speakers_per_batch}; matching needs at least 2")
 
 
 class IdentityLearner(Learner):
@@ -68,8 +69,14 @@ class IdentityLearner(Learner):
         return self.face(faces).float(), self.voice(log_mel).float()
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Matching loss of a batch."""
-        return {"total": self.matching(*self.identities(batch))}
+        """Matching loss of a batch, over all processes."""
+        faces, voices = (self._of_all_processes(rows) for rows in self.identities(batch))
+        return {"total": self.matching(faces, voices)}
+
+    def _of_all_processes(self, rows: Tensor) -> Tensor:
+        gathered = self.all_gather(rows, sync_grads=True)  # (processes, N, 1024), or the rows themselves
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten(0, -2)
 
     def scores(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Matching loss and accuracy."""
@@ -86,9 +93,19 @@ def train_identity(settings: IdentityTraining, *, resume: bool = False) -> Ident
     """
     torch.manual_seed(settings.fit.seed)
     learner = IdentityLearner(settings)
-    batches = MatchingBatches(read_bank(settings.data, "train"), settings.talkers_per_batch, settings.fit.seed)
-    unseen = MatchingBatches(read_bank(settings.data, "val"), settings.talkers_per_batch, seed=1, augment=False)
-    fit(learner, batches, list(itertools.islice(unseen, VALIDATION_BATCHES)), settings.run_folder, resume=resume)
+    banks, unseen = (
+        [Bank(source.root, split, memory_gib=settings.memory_gib) for source in settings.sources]
+        for split in ("train", "val")
+    )
+    batches = MatchingBatches(banks, settings.speakers_per_batch, settings.fit.seed)
+    held_out = MatchingBatches(unseen, settings.speakers_per_batch, VALIDATION_SEED, augment=False)
+    fit(
+        learner,
+        batches,
+        [held_out.batch(step) for step in range(VALIDATION_BATCHES)],
+        settings.run_folder,
+        resume=resume,
+    )
     save_weights(settings.face_weights, learner.face, model=FACE_IDENTITY, options=FACE_PRESETS[settings.preset])
     save_weights(settings.voice_weights, learner.voice, model=SPEECH_IDENTITY, options=SPEECH_PRESETS[settings.preset])
     log.info("wrote %s and %s", settings.face_weights, settings.voice_weights)
