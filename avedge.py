@@ -36,6 +36,8 @@ VERBS = (
     Verb("export", "export.commands", "ONNX and TorchScript files of every model, proven equal and published"),
     Verb("perf", "perf.commands", "measure a running server with perf_analyzer"),
     Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes"),
+    Verb("prepare", "train.corpus.commands", "bring VoxCeleb2 or LibriSpeech into the layout for training", "prepare"),
+    Verb("mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix"),
     Verb("train", "train.commands", "train a model by its config"),
     Verb("evaluate", "train.commands", "judge trained weights on a test split", infix="evaluate"),
 )

@@ -14,7 +14,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import cv2
 import numpy as np
@@ -44,13 +44,23 @@ class Clip:
     samples: int  # at 16 kHz
     faces: int  # stills in its JPEG
 
+    @property
+    def voice_file(self) -> str:
+        """Its voice, relative to the corpus."""
+        return f"{self.speaker}/{self.video}/{self.name}.flac"
+
+    @property
+    def stills_file(self) -> str:
+        """Its picture, relative to the corpus."""
+        return f"{self.speaker}/{self.video}/{self.name}.jpg"
+
     def voice(self, root: Path) -> Path:
         """Its voice file."""
-        return root / self.speaker / self.video / f"{self.name}.flac"
+        return root / self.voice_file
 
     def stills(self, root: Path) -> Path:
         """Its picture file."""
-        return root / self.speaker / self.video / f"{self.name}.jpg"
+        return root / self.stills_file
 
 
 @dataclass(frozen=True)
@@ -75,23 +85,44 @@ def read_speakers(root: Path, split: str) -> list[Speaker]:
     """Read the speakers of a split, in the order of the index.
 
     Raises:
-        TrainError: there is no corpus at `root`, or none of this split in it.
+        TrainError: there is no corpus at `root`, its index is damaged, or none of this split is in it.
     """
+    grouped: dict[str, list[Clip]] = {}
+    with _open_index(root) as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            if row.get("split") not in (split, None):
+                continue
+            try:
+                clip = Clip(**{**row, "samples": int(row["samples"]), "faces": int(row["faces"])})  # type: ignore[arg-type]
+            except (KeyError, TypeError, ValueError) as error:
+                raise TrainError(f"{root / INDEX}, line {number}: {error!r}; prepare the corpus again.") from error
+            grouped.setdefault(clip.speaker, []).append(clip)
+    if not grouped:
+        raise TrainError(
+            f"{root / INDEX} lists no clip of split {split!r}; wanted one of {', '.join(SPLITS)} that it has."
+        )
+    return [Speaker(name, clips[0].sex, tuple(clips)) for name, clips in grouped.items()]
+
+
+def _open_index(root: Path) -> TextIO:
     index = root / INDEX
     if not index.is_file():
         raise TrainError(
             f"No {INDEX} in {root}; make synthetic talkers with `avedge synthesize talkers --out {root}`, or bring "
             "recordings into this layout with `avedge prepare`."
         )
-    grouped: dict[str, list[Clip]] = {}
-    with index.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["split"] == split:
-                clip = Clip(**{**row, "samples": int(row["samples"]), "faces": int(row["faces"])})  # type: ignore[arg-type]
-                grouped.setdefault(clip.speaker, []).append(clip)
-    if not grouped:
-        raise TrainError(f"{index} lists no clip of split {split!r}; wanted one of {', '.join(SPLITS)} that it has.")
-    return [Speaker(name, clips[0].sex, tuple(clips)) for name, clips in grouped.items()]
+    return index.open(newline="", encoding="utf-8")
+
+
+def splits_of(root: Path) -> list[str]:
+    """Which splits a corpus has.
+
+    Raises:
+        TrainError: there is no corpus at `root`.
+    """
+    with _open_index(root) as file:
+        found = {row["split"] for row in csv.DictReader(file)}
+    return [split for split in SPLITS if split in found]
 
 
 def read_piece(path: Path, start: int = 0, samples: int = TRAINING_SAMPLES) -> Waveform:

@@ -10,15 +10,16 @@ The columns are those of the lists that the field exchanges, plus optional ones;
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from train.corpus.layout import Waveform
+from train.corpus.layout import Waveform, read_piece
 from train.errors import TrainError
-from train.settings import MIXTURE_RMS
+from train.settings import MIXTURE_RMS, SAMPLE_RATE_HZ
 
 PAIRS = ("MM", "MF", "FM", "FF")  # sex of the target, then of the interferer
 SUBSETS = ("seen-heard", "unseen-unheard")  # of Table 3
@@ -47,13 +48,22 @@ class Mixture:
     interferer_face_index: int = 0
 
 
-def write_list(path: Path, rows: Iterable[Mixture]) -> None:
-    """Write a list, row by row: two million need no memory."""
+def write_list(path: Path, rows: Iterable[Mixture]) -> int:
+    """Write a list, whole or not at all, row by row: two million need no memory; returns how many there were."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Mixture)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    written = 0
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(field.name for field in fields(Mixture))
+            for row in rows:
+                writer.writerow(vars(row).values())
+                written += 1
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return written
 
 
 def read_list(path: Path) -> list[Mixture]:
@@ -77,6 +87,23 @@ def read_list(path: Path) -> list[Mixture]:
     if not rows:
         raise TrainError(f"{path} lists no mixture; wanted at least one row below its header.")
     return rows
+
+
+def load_mixture(root: Path, row: Mixture) -> tuple[Waveform, Waveform, Waveform]:
+    """Read and mix a row of a list.
+
+    Returns:
+        mixture at the level `MIXTURE_RMS`, and target and interferer as they are in it, (31840,) each.
+
+    Raises:
+        TrainError: a file is missing or damaged, or a piece is silent.
+    """
+    target = read_piece(root / row.target_file, round(row.target_start * SAMPLE_RATE_HZ))
+    interferer = read_piece(root / row.interferer_file, round(row.interferer_start * SAMPLE_RATE_HZ))
+    try:
+        return mix(target, interferer, sir_db=row.sir_db)
+    except ValueError as error:
+        raise TrainError(f"Mixture {row.id}: {error}; leave the row out of the list.") from error
 
 
 def mix(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from train.checkpoint import save_weights
-from train.dsp import IdentityLogMel, Stft
+from train.dsp import IdentityLogMel, fast_spectrum
 from train.facefilter.data import Bank, MatchingBatches, Source
 from train.facefilter.identity import (
     FACE_IDENTITY,
@@ -55,17 +55,17 @@ class IdentityLearner(Learner):
 
     def __init__(self, settings: IdentityTraining) -> None:
         super().__init__(settings.fit)
-        self.stft = Stft()
         self.log_mel = IdentityLogMel()
-        self.face = build_face_identity(settings.preset)
-        self.voice = build_speech_identity(settings.preset)
+        # channels last: a quarter faster on a CPU
+        self.face = build_face_identity(settings.preset).to(memory_format=torch.channels_last)
+        self.voice = build_speech_identity(settings.preset).to(memory_format=torch.channels_last)
         self.matching = MatchingLoss(settings.similarity)
 
     def identities(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Identities of faces (N, 224, 224, 3) and waveforms (N, 31840), each (N, 1024) in fp32."""
         faces, waveforms = batch
         with torch.autocast(waveforms.device.type, enabled=False):  # a spectrum does not survive bf16
-            log_mel = self.log_mel(self.stft(waveforms)[0])
+            log_mel = self.log_mel(fast_spectrum(waveforms).abs())
         return self.face(faces).float(), self.voice(log_mel).float()
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
