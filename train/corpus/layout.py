@@ -32,7 +32,7 @@ SPLITS = ("train", "seen", "val", "test")
 INDEX = "clips.csv"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a million of them stay small
 class Clip:
     """One row of `clips.csv`."""
 
