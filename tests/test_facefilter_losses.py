@@ -6,25 +6,33 @@ import numpy as np
 import pytest
 import torch
 
+from train.dsp import Stft, fast_spectrum, fast_waveform
 from train.facefilter.identity import MatchingLoss, build_speech_identity
-from train.facefilter.losses import SpeakerRepresentationLoss, separation_loss
+from train.facefilter.losses import (
+    SpeakerRepresentationLoss,
+    permutation_invariant,
+    phase_sensitive_target,
+    separation_costs,
+    waveform_loss,
+)
 from train.facefilter.metrics import matching_accuracy, sdr_db, si_sdr_db, wilson_interval
 
 
 def test_separation_loss_is_zero_only_for_equal_magnitudes():
     target = torch.rand(2, 257, 20, generator=torch.Generator().manual_seed(0))
-    assert separation_loss(target, target, epsilon=1.0) == 0
+    assert (separation_costs(target, target, epsilon=1.0) == 0).all()
     changed = target.clone()
     changed[1, 100, 7] += 0.01
-    assert separation_loss(target, changed, epsilon=1.0) > 0
+    costs = separation_costs(target, changed, epsilon=1.0)
+    assert costs.shape == (2,) and costs[0] == 0 and costs[1] > 0
 
 
 def test_separation_loss_is_equation_2_with_epsilon_at_unit_rms():
     rng = np.random.default_rng(0)
     target, separated = rng.random((2, 257, 5)), rng.random((2, 257, 5))
     by_hand = np.mean(np.log((target + 0.05) / (separated + 0.05)) ** 2)  # 0.5 at unit RMS is 0.05 at RMS 0.1
-    loss = separation_loss(torch.from_numpy(target), torch.from_numpy(separated), epsilon=0.5)
-    assert float(loss) == pytest.approx(by_hand, rel=1e-12)
+    loss = separation_costs(torch.from_numpy(target), torch.from_numpy(separated), epsilon=0.5)
+    assert float(loss.mean()) == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_speaker_representation_loss_is_zero_for_the_same_speech_and_reaches_the_mask():
@@ -89,3 +97,43 @@ def test_sdr_forgives_a_filter_and_si_sdr_only_a_gain():
 def test_wilson_interval_of_sixty_in_a_thousand_percent():
     low, high = wilson_interval(600, 1000)
     assert (low, high) == (pytest.approx(0.5693, abs=5e-4), pytest.approx(0.6299, abs=5e-4))
+
+
+def test_the_waveform_loss_is_minus_the_si_sdr_of_torchmetrics_and_finite_at_its_ends():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(2, 3, 4000, generator=generator)
+    estimate = (0.3 * target + torch.randn(2, 3, 4000, generator=generator)).requires_grad_()
+    loss = waveform_loss(estimate, target)
+    assert float(loss.detach()) == pytest.approx(-float(si_sdr_db(estimate.detach(), target).mean()), abs=1e-3)
+    for extreme in (target.clone(), torch.zeros_like(target)):
+        waveform_loss(extreme.requires_grad_(), target).backward()
+        assert extreme.grad is not None and extreme.grad.isfinite().all()
+
+
+def test_the_phase_sensitive_target_comes_nearest_under_the_mixtures_phase():
+    generator = torch.Generator().manual_seed(0)
+    target, other = (torch.randn(1, 257, 30, dtype=torch.complex64, generator=generator) for _ in range(2))
+    mixture = target + other
+    phase = mixture / mixture.abs()
+
+    def error(magnitude):
+        return float((magnitude * phase - target).abs().square().sum())
+
+    best = phase_sensitive_target(target, mixture)
+    assert (best >= 0).all() and (best <= target.abs() + 1e-5).all()
+    assert error(best) < error(target.abs())
+    assert all(error(best) <= error((best + shift).clamp(min=0)) for shift in (-0.01, 0.01))
+
+
+def test_permutation_invariant_training_takes_the_better_order_of_each_mixture():
+    cost = torch.tensor([[[1.0, 5.0], [5.0, 2.0]], [[4.0, 1.0], [2.0, 4.0]]])
+    mean, swapped = permutation_invariant(cost)
+    assert swapped.tolist() == [False, True] and float(mean) == pytest.approx((1.5 + 1.5) / 2)
+
+
+def test_fast_transforms_are_each_others_inverse_and_torchs_own():
+    waveform = torch.randn(2, 3, 3200, generator=torch.Generator().manual_seed(0))
+    spectrum = fast_spectrum(waveform)
+    assert spectrum.shape == (2, 3, 257, 21)
+    torch.testing.assert_close(fast_waveform(spectrum, 3200), waveform, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(Stft()(waveform[0])[0], spectrum[0].abs(), atol=1e-4, rtol=1e-4)

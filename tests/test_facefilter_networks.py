@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from train.facefilter.identity import build_face_identity, build_speech_identity
-from train.facefilter.separator import Separator, build_separator
+from train.facefilter.separator import Separator, build_audio_only, build_separator
 from train.settings import HALO_FRAMES
 
 
@@ -94,8 +94,8 @@ def test_mask_and_attention_stay_between_zero_and_one_and_never_amplify(options,
     magnitude, identity = inputs
     network = tiny_separator(**options)
     with torch.no_grad():
-        mask, attention = network.mask(magnitude, identity)
-        separated, _ = network(magnitude, identity)
+        mask = network.masks(magnitude, identity.unsqueeze(1)).squeeze(1)
+        separated, attention = network(magnitude, identity)
     assert mask.shape == separated.shape == magnitude.shape and attention.shape == (3, 150)
     assert mask.min() >= 0 and mask.max() <= 1 and mask.std() > 0
     assert attention.min() >= 0 and attention.max() <= 1
@@ -154,3 +154,32 @@ def test_a_traced_separator_answers_at_other_lengths_and_batch_sizes(inputs):
     with torch.no_grad():
         for got, wanted in zip(traced(magnitude, identity), network(magnitude, identity), strict=True):
             torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_masks_of_several_faces_are_those_of_each_alone(inputs):
+    network = tiny_separator()
+    magnitude, identity = inputs
+    identities = torch.stack([identity, identity.roll(1, 0)], dim=1)  # (3, 2, 1024)
+    with torch.no_grad():
+        masks = network.masks(magnitude, identities)
+        for person in range(2):
+            alone, _ = network(magnitude, identities[:, person])
+            torch.testing.assert_close(masks[:, person] * magnitude, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_paper_audio_only_separator_has_the_parameters_summed_by_hand():
+    def conv_block(inputs, outputs):
+        return inputs * outputs * 5 + 2 * outputs
+
+    encoder = conv_block(257, 1536) + 4 * conv_block(1536, 1536) + fc(1536, 512)
+    estimator = conv_block(512, 1536) + 14 * conv_block(1536, 1536) + 1536 * 514 + 514
+    assert count_parameters(build_audio_only("paper")) == encoder + estimator == 219_881_986
+
+
+def test_the_audio_only_separator_gives_two_voices_and_never_amplifies(inputs):
+    network = build_audio_only("compact", channels=8, features=4, mask_blocks=2).eval()
+    with torch.no_grad():
+        voices = network(inputs[0])
+    assert voices.shape == (3, 2, 257, 150)
+    assert (voices >= 0).all() and (voices <= inputs[0].unsqueeze(1)).all()
+    assert (voices[:, 0] - voices[:, 1]).abs().max() > 1e-3

@@ -1,60 +1,92 @@
-"""FaceFilter's training and evaluation, end to end on a handful of talkers; and what the committed weights can do."""
+"""FaceFilter's batches and trainings, end to end on a handful of talkers."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from train.checkpoint import save_weights
+from train.corpus.layout import read_speakers
 from train.errors import TrainError
-from train.facefilter.data import MatchingBatches, MixtureBatches, TalkerBank, augment_face, read_bank
-from train.facefilter.evaluation import evaluate_talkers, load_pipeline
+from train.facefilter.data import Bank, Identities, MatchingBatches, MixtureBatches, augment_face
 from train.facefilter.identity import FACE_IDENTITY, FACE_PRESETS, build_face_identity, load_face_identity
-from train.facefilter.separator import SEPARATOR, Separator, load_separator
+from train.facefilter.separator import load_audio_only, load_separator
 from train.facefilter.train_identity import IdentityTraining, train_identity
 from train.facefilter.train_separator import SeparatorTraining, train_separator
 from train.fit import load_settings
 
+SYSTEMS = ("audio_only", "face", "attention", "attention_srl")
 SMALL_RUN = ["--fit.steps=2", "--fit.validate_every_steps=2", "--fit.warmup_steps=1", "--fit.precision=32-true"]
+SMALL_NETWORK = ["--options={channels: 8, features: 4, mask_blocks: 2}", "--mixtures_per_batch=1"]
 
 
-@pytest.mark.parametrize("name", ["identity_compact", "identity_paper"])
-def test_identity_configs_are_typed_and_open_with_their_command(root, name):
-    path = root / "train" / "configs" / f"{name}.yaml"
-    assert f"# avedge train identity --config train/configs/{name}.yaml" in path.read_text()
-    assert load_settings(IdentityTraining, path).preset == name.split("_")[1]
+@pytest.fixture(scope="module")
+def bank(made_talkers):
+    return Bank(made_talkers, "train")
 
 
-@pytest.mark.parametrize("name", ["facefilter_compact", "facefilter_paper"])
-def test_separator_configs_are_typed_and_open_with_their_command(root, name):
-    path = root / "train" / "configs" / f"{name}.yaml"
-    assert f"# avedge train facefilter --config train/configs/{name}.yaml" in path.read_text()
-    assert load_settings(SeparatorTraining, path).preset == name.split("_")[1]
+@pytest.fixture(scope="module")
+def identities(made_talkers, tmp_path_factory):
+    """Weights of both identity networks after two steps."""
+    folder = tmp_path_factory.mktemp("identity")
+    config = "train/configs/identity_compact.yaml"
+    places = [f"--face_weights={folder / 'facefilter_identity.safetensors'}", f"--run_folder={folder / 'run'}"]
+    places += [f"--voice_weights={folder / 'voice.safetensors'}", f"--sources=[{{root: {made_talkers}}}]"]
+    train_identity(load_settings(IdentityTraining, config, [*places, *SMALL_RUN, "--fit.workers=0"]))
+    return folder
 
 
-def test_training_writes_weights_that_load_and_the_face_network_stays_as_it_was(root, made_talkers, tmp_path):
-    configs = root / "train" / "configs"
-    places = [
-        f"--data={made_talkers}",
-        f"--run_folder={tmp_path / 'run'}",
-        f"--face_weights={tmp_path / 'face.safetensors'}",
-    ]
-    places.append(f"--voice_weights={tmp_path / 'voice.safetensors'}")
-    train_identity(load_settings(IdentityTraining, configs / "identity_compact.yaml", [*places, *SMALL_RUN]))
-    before = (tmp_path / "face.safetensors").read_bytes()
-    options = ["--options={channels: 8, features: 4, mask_blocks: 2}", "--identity_weight=1", "--mixtures_per_batch=1"]
-    weights = f"--weights={tmp_path / 'separator.safetensors'}"
-    settings = load_settings(
-        SeparatorTraining,
-        configs / "facefilter_compact.yaml",
-        [*places, *options, weights, "--face_variants=1", *SMALL_RUN],
-    )
+def settings_of(system, made_talkers, identities, folder, *changes):
+    """The config of a system, made small."""
+    overrides = [f"--sources=[{{root: {made_talkers}}}]", f"--run_folder={folder / 'run'}"]
+    kind = "audio_only" if system == "audio_only" else "separator"
+    overrides.append(f"--weights={folder / f'facefilter_{kind}.safetensors'}")
+    if system != "audio_only":
+        overrides.append(f"--face_weights={identities / 'facefilter_identity.safetensors'}")
+    if system == "attention_srl":
+        overrides.append(f"--voice_weights={identities / 'voice.safetensors'}")
+    config = f"train/configs/table2_{system}_compact.yaml"
+    return load_settings(SeparatorTraining, config, [*overrides, *SMALL_RUN, *SMALL_NETWORK, *changes])
+
+
+@pytest.mark.parametrize("preset", ["compact", "paper"])
+@pytest.mark.parametrize("name", ["identity", *(f"table2_{system}" for system in SYSTEMS)])
+def test_configs_are_typed_and_open_with_their_command(root, name, preset):
+    path = root / "train" / "configs" / f"{name}_{preset}.yaml"
+    kind, settings = ("identity", IdentityTraining) if name == "identity" else ("facefilter", SeparatorTraining)
+    assert f"# avedge train {kind} --config train/configs/{name}_{preset}.yaml" in path.read_text()
+    assert load_settings(settings, path).preset == preset
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_each_system_trains_and_its_weights_load_alone(system, made_talkers, identities, tmp_path):
+    settings = settings_of(system, made_talkers, identities, tmp_path)
     learner = train_separator(settings)
-    loaded = load_separator(settings.weights)
+    loaded = (load_audio_only if system == "audio_only" else load_separator)(settings.weights)
     for name, value in learner.separator.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value)
-    assert (tmp_path / "face.safetensors").read_bytes() == before
+    beside = tmp_path / "facefilter_identity.safetensors"
+    if system == "audio_only":
+        assert not beside.exists()
+    else:
+        assert beside.read_bytes() == (identities / "facefilter_identity.safetensors").read_bytes()
+
+
+def test_options_beyond_the_paper_train_too(made_talkers, identities, tmp_path):
+    beyond = ["--loss.target=phase_sensitive", "--loss.waveform_weight=0.01", "--sir_range_db=5"]
+    settings = settings_of("attention", made_talkers, identities, tmp_path, *beyond, "--store_identities=false")
+    assert (settings.loss.target, settings.sir_range_db, settings.store_identities) == ("phase_sensitive", 5.0, False)
+    train_separator(settings)
+    load_separator(settings.weights)
+
+
+def test_a_system_without_its_networks_is_refused(made_talkers, identities, tmp_path):
+    settings = settings_of("attention_srl", made_talkers, identities, tmp_path)
+    with pytest.raises(ValueError, match="identity_weight is 0.05; it needs voice_weights"):
+        replace(settings, voice_weights=None)
+    with pytest.raises(ValueError, match="system is face; it needs face_weights"):
+        replace(settings, face_weights=None)
 
 
 def test_weights_of_another_model_are_refused_by_name(tmp_path):
@@ -65,71 +97,69 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path):
         load_separator(path)
 
 
-def test_the_speaker_loss_without_its_network_is_refused(root):
-    config = root / "train" / "configs" / "facefilter_compact.yaml"
-    with pytest.raises(ValueError, match="identity_weight is 1.0; it needs voice_weights"):
-        load_settings(SeparatorTraining, config, ["--identity_weight=1.0"])
-
-
-def test_matching_batches_have_different_talkers_and_one_level(made_talkers):
-    faces, waveforms = next(iter(MatchingBatches(read_bank(made_talkers, "train"), 4, seed=0)))
+def test_matching_batches_have_different_speakers_one_level_and_depend_on_the_step_alone(bank):
+    batches = MatchingBatches([bank], 4, seed=0)
+    faces, waveforms = batches.batch(3)
     assert faces.shape == (4, 224, 224, 3) and faces.dtype == torch.uint8 and waveforms.shape == (4, 31_840)
     torch.testing.assert_close(waveforms.square().mean(dim=1).sqrt(), torch.full((4,), 0.1 / 2**0.5), atol=1e-4, rtol=0)
-    again = next(iter(MatchingBatches(read_bank(made_talkers, "train"), 4, seed=0)))
-    assert torch.equal(faces, again[0]) and torch.equal(waveforms, again[1])
+    batches.batch(0)
+    shares = [batches.batch(3, part, 2) for part in range(2)]
+    assert torch.equal(faces, torch.cat([share[0] for share in shares]))
+    assert torch.equal(waveforms, torch.cat([share[1] for share in shares]))
+    assert not torch.equal(waveforms, batches.batch(4)[1])
 
 
-def test_mixture_batches_take_both_talkers_of_each_mixture_in_turn(made_talkers):
-    bank = read_bank(made_talkers, "train")
-    identities = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 1024)
-    mixture, target, identity = next(iter(MixtureBatches(bank, identities, 3, seed=0, sir_range_db=6.0)))
-    assert mixture.shape == target.shape == (6, 31_840) and identity.shape == (6, 1024)
-    torch.testing.assert_close(mixture[0::2], mixture[1::2])
-    torch.testing.assert_close(target[0::2] + target[1::2], mixture[0::2], atol=1e-6, rtol=0)
-    torch.testing.assert_close(mixture.square().mean(dim=1).sqrt(), torch.full((6,), 0.1), atol=1e-5, rtol=0)
-    assert (identity[0::2, 0] != identity[1::2, 0]).all()
+def test_mixture_batches_are_sums_of_their_voices_and_depend_on_the_step_alone(bank):
+    batches = MixtureBatches([bank], None, [1.0], 4, seed=0, sir_range_db=6.0)
+    whole = batches.batch(7)
+    assert whole.mixture.shape == (4, 31_840) and whole.voices.shape == (4, 2, 31_840)
+    assert whole.faces.shape == (4, 2, 224, 224, 3) and whole.faces.dtype == torch.uint8
+    torch.testing.assert_close(whole.voices.sum(dim=1), whole.mixture, atol=1e-6, rtol=0)
+    torch.testing.assert_close(whole.mixture.square().mean(dim=1).sqrt(), torch.full((4,), 0.1), atol=1e-5, rtol=0)
+    levels_db = 20 * whole.voices.square().mean(dim=2).sqrt().log10()
+    assert (levels_db[:, 0] - levels_db[:, 1]).abs().max() <= 6.01
+    for part in range(2):
+        share = batches.batch(7, part, 2)
+        for got, wanted in zip(share, whole, strict=True):
+            assert torch.equal(got, wanted[2 * part : 2 * part + 2])
 
 
-def test_mixtures_of_too_few_talkers_are_refused(made_talkers):
-    bank = read_bank(made_talkers, "train")
-    few = TalkerBank(bank.talkers[:2], bank.voices[:2], bank.faces[:2])
+def test_stored_identities_are_those_of_the_stills(bank):
+    torch.manual_seed(0)
+    network = build_face_identity("compact").eval()
+    stored = Identities(network, bank, variants=1, seed=0)
+    rng = np.random.default_rng(5)
+    still = bank.still(bank.speakers[1], 0, np.random.default_rng(5))
+    with torch.no_grad():
+        torch.testing.assert_close(stored.draw(1, 0, rng), network(torch.from_numpy(still[None]))[0])
+
+
+def test_voices_read_from_disk_are_those_in_memory(made_talkers, bank):
+    speaker = bank.speakers[0]
+    on_disk = Bank(made_talkers, "train", memory_gib=0.0)
+    assert on_disk.voices is None and bank.voices is not None
+    pieces = [each.piece(speaker, 1, np.random.default_rng(2)) for each in (bank, on_disk)]
+    np.testing.assert_allclose(pieces[0], pieces[1], atol=1e-4)
+
+
+def test_mixtures_of_too_few_speakers_are_refused(made_talkers):
+    few = Bank(made_talkers, "val")
+    few.by_sex = {"F": [0], "M": [1]}
     with pytest.raises(TrainError, match="1 women and 1 men"):
-        MixtureBatches(few, torch.zeros(2, 1, 1024), 1, seed=0)
+        MixtureBatches([few], None, [1.0], 1, seed=0)
+
+
+def test_a_voice_that_is_silent_is_named(made_talkers):
+    silent = Bank(made_talkers, "val")
+    assert silent.voices is not None
+    for voice in silent.voices.values():
+        voice[:] = 0
+    speaker = read_speakers(made_talkers, "val")[0]
+    with pytest.raises(TrainError, match=r"\.flac is silent wherever it was tried"):
+        silent.piece(speaker, 0, np.random.default_rng(0))
 
 
 def test_augmented_faces_keep_shape_and_type_and_change():
     face = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     augmented = augment_face(face, np.random.default_rng(1))
     assert augmented.shape == face.shape and augmented.dtype == np.uint8 and (augmented != face).any()
-
-
-def test_evaluation_of_a_mask_of_one_half_improves_nothing_and_is_json(made_talkers, tmp_path):
-    separator = Separator(channels=4, features=4, mask_blocks=1)
-    torch.nn.init.zeros_(separator.mask_estimator[-1].weight)
-    torch.nn.init.zeros_(separator.mask_estimator[-1].bias)  # sigmoid(0) everywhere: the mixture at half its level
-    options = {"channels": 4, "features": 4, "mask_blocks": 1}
-    save_weights(tmp_path / "facefilter_separator.safetensors", separator, model=SEPARATOR, options=options)
-    face = tmp_path / "facefilter_identity.safetensors"
-    save_weights(face, build_face_identity("compact"), model=FACE_IDENTITY, options=FACE_PRESETS["compact"])
-    report = json.loads(json.dumps(evaluate_talkers(made_talkers, tmp_path, per_pair=1)))
-    assert report["mixtures"] == report["overall"]["count"] == 4
-    assert report["overall"]["sdri_db"] == pytest.approx(0, abs=0.05)
-    assert report["overall"]["si_sdri_db"] == pytest.approx(0, abs=0.05)
-    assert report["overall"]["accuracy"] == report["overall"]["accuracy_interferer_face"]
-
-
-def test_committed_weights_choose_the_voice_by_the_face_of_talkers_never_seen(root, made_talkers):
-    report = evaluate_talkers(made_talkers, root / "train" / "weights", per_pair=6)
-    different = report["different_sex"]
-    assert different["count"] == 12
-    assert different["accuracy"] >= 0.8 and different["sdri_db"] > 2
-    assert different["accuracy_interferer_face"] <= 0.2
-    assert report["matching"]["two_way"] > 0.7
-
-
-def test_committed_weights_are_small_and_answer_silence_with_silence(root):
-    folder = root / "train" / "weights"
-    for name in ("facefilter_identity", "facefilter_separator", "facefilter_voice_identity"):
-        assert (folder / f"{name}.safetensors").stat().st_size <= 10_000_000
-    voice = load_pipeline(folder)(torch.zeros(1, 16_000), torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
-    assert voice.shape == (1, 16_000) and torch.isfinite(voice).all() and voice.abs().max() < 1e-6

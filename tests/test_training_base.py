@@ -15,7 +15,7 @@ from train.batches import share
 from train.checkpoint import load_weights, read_options, save_weights
 from train.errors import TrainError
 from train.files import write_atomically
-from train.fit import FitSettings, Learner, fit, load_settings
+from train.fit import FitSettings, Learner, Prepared, fit, load_settings
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def test_settings_are_typed_and_a_wrong_key_is_named(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit):
         load_settings(Example, config)
     assert "stepps" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="steps \\(0\\)"):
+    with pytest.raises(TrainError, match="fit.steps 0"):
         FitSettings(steps=0)
 
 
@@ -124,7 +124,7 @@ class Noise:
 def trained(steps: int, run_folder: Path, *, resume: bool = False) -> Line:
     settings = FitSettings(steps=steps, learning_rate=0.05, warmup_steps=5, ema_decay=0.9, validate_every_steps=50)
     learner = Line(settings)
-    fit(learner, Noise(), [torch.ones(4)], run_folder, resume=resume)
+    fit(Prepared(settings, learner, Noise(), [torch.ones(4)], run_folder), resume=resume)
     return learner
 
 

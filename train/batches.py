@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -12,6 +15,7 @@ from train.errors import TrainError
 
 Batch = TypeVar("Batch")
 BatchOut = TypeVar("BatchOut", covariant=True)
+_AHEAD = 4  # batches that each worker makes ahead
 
 
 class Batches(Protocol[BatchOut]):
@@ -55,31 +59,53 @@ class Share(Dataset[Batch], Generic[Batch]):
         return self.batches.batch(step, self.process * self.micro + k, self.processes * self.micro)
 
 
-class Counting(Sampler[int]):
-    """The numbers from `first` up to `stop`; of no stated length, since Lightning would take that for an epoch's."""
+class CountingUp(Sampler[int]):
+    """The numbers from `first` on, without end: Lightning would take an end for an epoch's, and resume differently."""
 
-    def __init__(self, first: int, stop: int) -> None:
-        self.numbers = range(first, stop)
+    def __init__(self, first: int) -> None:
+        self.first = first
 
     def __iter__(self) -> Iterator[int]:
         """Count."""
-        return iter(self.numbers)
+        return itertools.count(self.first)
 
 
-def one_thread(worker: int) -> None:
-    """Keep a loader's worker to one core: there are as many workers as somebody wanted."""
+class TimedLoader(DataLoader[Batch]):
+    """A loader that knows how long it was waited for."""
+
+    waited_s = 0.0
+
+    def __iter__(self) -> Any:
+        """Begin anew."""
+        batches = super().__iter__()
+        while True:
+            asked_s = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waited_s += time.perf_counter() - asked_s
+            yield batch
+
+
+def _prepare_worker(worker: int) -> None:
+    """Keep a worker to one core, and leave signals to the training, which ends its workers itself."""
     import cv2
 
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def loader(shares: Share[Batch], first_step: int, steps: int, workers: int) -> DataLoader[Batch]:
-    """The batches of the steps from `first_step` on, made ahead by `workers` processes, or on demand by none."""
-    return DataLoader(
+def loader(shares: Share[Batch], first_step: int, workers: int, *, pin_memory: bool = False) -> TimedLoader[Batch]:
+    """The batches from step `first_step` on, made ahead by `workers` processes, or on demand where there are none."""
+    return TimedLoader(
         shares,
         batch_size=None,
-        sampler=Counting(first_step * shares.micro, steps * shares.micro),
+        sampler=CountingUp(first_step * shares.micro),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=one_thread if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
+        worker_init_fn=_prepare_worker if workers else None,
+        pin_memory=pin_memory,
     )

@@ -13,10 +13,11 @@ from torch import nn
 
 from train.errors import TrainError
 from train.files import write_atomically
+from train.processes import is_first_process
 
 
 def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str, Any]) -> None:
-    """Store a module's parameters and buffers as fp32 safetensors.
+    """Store a module's parameters and buffers as fp32 safetensors; of several processes the first one does.
 
     Args:
         path: where to, `….safetensors`.
@@ -24,6 +25,8 @@ def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str
         model: the model's name; `load_weights` refuses a file of another one.
         options: what the model's builder needs to rebuild the module; must be JSON.
     """
+    if not is_first_process():
+        return
     state = {
         name: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).cpu().contiguous()
         for name, tensor in module.state_dict().items()

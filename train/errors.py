@@ -13,7 +13,7 @@ class OutputError(TrainError):
     exit_code = 8
 
 
-class Stopped(TrainError):
+class StoppedError(TrainError):
     """A training that was asked to stop and has saved where it was."""
 
     def __init__(self, message: str, exit_code: int) -> None:

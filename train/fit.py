@@ -1,210 +1,179 @@
-"""The one way to train here: a Lightning loop with warm-up, cosine rate, averaged weights, logs and checkpoints."""
+"""The one way to train here: a Lightning loop with warm-up, cosine rate, averaged weights, logs and checkpoints.
+
+One process or many, interrupted or not, with loader workers or without: the weights are the same. Batches and random
+numbers are functions of the step (`train.batches`, `StepSeeds`), and checkpoints hold the rest. On CPU a resumed run
+equals an uninterrupted one bit for bit. Processes that share a batch equal one that accumulates as many parts up to the
+order of a sum; they do not equal one that takes the batch whole, whose batch normalisation sees all of it at once.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
 import sys
-import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import lightning.pytorch as pl
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from train.batches import Batches, Share, loader
+from train.batches import Batches, Share, TimedLoader, loader
+from train.errors import OutputError
+from train.files import remove_leftovers
+from train.fit_callbacks import Samples, StepBar, StepLog, StepSeeds, averaged_weights
+from train.learner import FitSettings, Learner, Shown
+from train.processes import check_precision, is_first_process, trainer_layout
+from train.resuming import Checkpoints, WholeFiles, settings_of, step_of
 
+__all__ = ["Batches", "FitSettings", "Learner", "Prepared", "Shown", "fit", "load_settings"]
 log = logging.getLogger(__name__)
 Settings = TypeVar("Settings")
+SomeLearner = TypeVar("SomeLearner", bound=Learner)
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How long and how hard to train."""
+class Prepared(Generic[SomeLearner]):
+    """All that a training needs.
 
-    steps: int  # optimiser steps
-    learning_rate: float = 1e-3  # after the warm-up, before the cosine
-    final_rate_ratio: float = 0.02  # of the learning rate, at the last step
-    warmup_steps: int = 100
-    weight_decay: float = 1e-4
-    clip_norm: float = 5.0
-    ema_decay: float = 0.998  # of the averaged weights, which are what is kept
-    log_every_steps: int = 25
-    validate_every_steps: int = 500
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    threads: int = 1  # torch threads
-    workers: int = 0  # processes that make batches ahead; 0: the training makes them itself
-    seed: int = 0
+    Args:
+        config: the whole typed config, `learner.settings` among it; a checkpoint of another one is refused.
+        learner: network and loss.
+        train_batches: any step's batch, see `Batches`.
+        validation_batches: a few ready batches, gone through every `validate_every_steps`; may be none.
+        run_folder: private to the run, never published. Gets `metrics.csv` (an earlier one becomes `metrics.1.csv`,
+            and so on), `tensorboard/`, `samples/` and `checkpoints/last.ckpt`.
+    """
 
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot train."""
-        if self.steps < 1 or self.learning_rate <= 0:
-            raise ValueError(f"fit.steps ({self.steps}) and fit.learning_rate ({self.learning_rate}) must be positive")
-
-
-class Learner(pl.LightningModule):
-    """A network with its loss; subclasses say what a batch costs and how it is judged."""
-
-    def __init__(self, settings: FitSettings) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def losses(self, batch: Any) -> dict[str, Tensor]:
-        """Scalars of one training batch; the optimiser minimises `total`."""
-        raise NotImplementedError
-
-    def scores(self, batch: Any) -> dict[str, Tensor]:
-        """Scalars of one validation batch, averaged over batches."""
-        return self.losses(batch)
-
-    def training_step(self, batch: Any, index: int) -> Tensor:
-        """One step of Lightning's loop."""
-        losses = self.losses(batch)
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
-        return losses["total"]
-
-    def validation_step(self, batch: Any, index: int) -> None:
-        """One validation batch."""
-        self.log_dict({f"val/{name}": value for name, value in self.scores(batch).items()}, batch_size=1)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW on what requires a gradient; linear warm-up, then cosine to `final_rate_ratio`."""
-        chosen = self.settings
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-
-        def ratio(step: int) -> float:
-            if step < chosen.warmup_steps:
-                return (step + 1) / chosen.warmup_steps
-            progress = (step - chosen.warmup_steps) / max(1, chosen.steps - chosen.warmup_steps)
-            return chosen.final_rate_ratio + (1 - chosen.final_rate_ratio) * 0.5 * (
-                1 + math.cos(math.pi * min(1.0, progress))
-            )
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, ratio)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    config: Any
+    learner: SomeLearner
+    train_batches: Batches[Any]
+    validation_batches: Sequence[Any]
+    run_folder: Path
 
 
 class TrainingData(pl.LightningDataModule):
     """The batches of this process, from the step on that the trainer has come to."""
 
-    def __init__(self, batches: Batches[Any], validation: Sequence[Any], settings: FitSettings) -> None:
+    def __init__(self, batches: Batches[Any], validation: Sequence[Any], workers: int) -> None:
         super().__init__()
-        self.batches, self.validation, self.settings = batches, validation, settings
+        self.batches, self.validation, self.workers = batches, validation, workers
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> TimedLoader[Any]:
         """Asked for by Lightning once processes are numbered and a checkpoint is read."""
         trainer = self.trainer
-        if trainer is None:
-            raise RuntimeError("no trainer is attached")
-        shares = Share(self.batches, trainer.global_rank, trainer.world_size, 1)
-        return loader(shares, trainer.global_step, self.settings.steps, self.settings.workers)
+        assert trainer is not None
+        shares = Share(self.batches, trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches)
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        return loader(shares, trainer.global_step, self.workers, pin_memory=on_gpu)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation batches, in order."""
         return DataLoader(list(self.validation), batch_size=None)  # type: ignore[arg-type]  # Lightning takes a bare list for several loaders
 
 
-class StepLog(pl.Callback):
-    """A line every so many steps with the losses, the rate and the time left, for logs that are no terminal."""
-
-    def __init__(self, every_steps: int) -> None:
-        self.every_steps = every_steps
-        self.started = 0.0
-        self.first_step = 0
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note when and where this run began; a resumed one does not begin at zero."""
-        self.started, self.first_step = time.monotonic(), trainer.global_step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Report."""
-        step = trainer.global_step
-        if step % self.every_steps or step == self.first_step:
-            return
-        rate = (step - self.first_step) / (time.monotonic() - self.started)
-        left_minutes = (trainer.max_steps - step) / rate / 60
-        losses = "  ".join(
-            f"{name[6:]} {float(value):.4g}"
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/")
-        )
-        log.info("step %d/%d  %s  %.2f steps/s  %.1f min left", step, trainer.max_steps, losses, rate, left_minutes)
-
-    def on_validation_end(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Report the validation scores."""
-        scores = "  ".join(
-            f"{name[4:]} {float(value):.4g}"
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        )
-        log.info("validation at step %d  %s", trainer.global_step, scores)
-
-
-def fit(
-    learner: Learner,
-    train_batches: Batches[Any],
-    validation_batches: Sequence[Any],
-    run_folder: Path,
-    *,
-    resume: bool = False,
-) -> None:
+def fit(prepared: Prepared[Any], *, resume: bool = False) -> None:
     """Train a learner in place; at the end it holds the averaged weights.
 
     Args:
-        learner: network and loss.
-        train_batches: any step's batch, see `Batches`.
-        validation_batches: a few ready batches, gone through every `validate_every_steps`; may be none.
-        run_folder: gets `metrics.csv` (an earlier one becomes `metrics.1.csv`, and so on) and `checkpoints/last.ckpt`;
-            private to the run, never published.
-        resume: go on from `checkpoints/last.ckpt` where there is one.
+        prepared: learner, batches and where to.
+        resume: go on from `checkpoints/last.ckpt`; without one begin at the beginning.
+
+    Raises:
+        TrainError: a checkpoint of another config, a loss that is no number, a precision or devices not to be had.
+        OutputError: a log, sample or checkpoint could not be written; the old checkpoint is whole.
+        StoppedError: by SIGINT or SIGTERM, with a checkpoint of the step it had come to.
     """
+    learner, run_folder = prepared.learner, prepared.run_folder
     chosen = learner.settings
-    torch.set_num_threads(chosen.threads)
-    pl.seed_everything(chosen.seed, verbose=False)
     last = run_folder / "checkpoints" / "last.ckpt"
-    _keep_earlier_log(run_folder)
-    trainer = pl.Trainer(
+    loggers = [
+        CSVLogger(run_folder, name="", version="", flush_logs_every_n_steps=1),
+        TensorBoardLogger(run_folder, name="", version="tensorboard"),
+    ]
+    layout = trainer_layout(chosen.devices)
+    shares = layout["devices"] * layout["num_nodes"] * chosen.accumulate_batches
+    settings = settings_of(prepared.config) | {"shares": shares}
+    callbacks = _callbacks(prepared, last, settings)
+    trainer = new_trainer(chosen, callbacks, loggers, validates=bool(prepared.validation_batches))
+    first_step = _first_step(last, settings, chosen.steps) if resume else 0
+    if first_step >= chosen.steps:
+        learner.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
+        return
+    if is_first_process():
+        remove_leftovers(last)
+        _keep_earlier_log(run_folder)
+    data = TrainingData(prepared.train_batches, prepared.validation_batches, chosen.workers)
+    try:
+        # a run's own folder is trusted, and still nothing in it is run
+        trainer.fit(learner, datamodule=data, ckpt_path=str(last) if first_step else None, weights_only=True)
+    except OSError as error:
+        raise OutputError(
+            f"Saw {error} while training; wanted readable data, and room and permission in {run_folder}, without which "
+            "there is nothing to go on with. The last checkpoint is whole: repair this, then go on with --resume."
+        ) from error
+
+
+def _callbacks(prepared: Prepared[Any], last: Path, settings: dict[str, Any]) -> list[pl.Callback]:
+    """What goes on beside the steps; the averages come first, since what is saved and shown must be up to date."""
+    chosen = prepared.learner.settings
+    first = is_first_process()
+    on_terminal = first and sys.stderr.isatty()
+    return [
+        averaged_weights(chosen.ema_decay),
+        StepSeeds(chosen.seed),
+        StepLog(chosen.log_every_steps, steps=first and not on_terminal, validations=first),
+        Samples(prepared.run_folder / "samples"),
+        *([StepBar()] if on_terminal else []),
+        Checkpoints(last, chosen.validate_every_steps, chosen.checkpoint_every_minutes, settings),
+    ]
+
+
+def new_trainer(
+    chosen: FitSettings, callbacks: list[pl.Callback], loggers: list[Logger], *, validates: bool
+) -> pl.Trainer:
+    """Lightning's trainer as every training here uses it.
+
+    Raises:
+        TrainError: a precision or devices not to be had.
+    """
+    check_precision(chosen.precision)
+    torch.set_num_threads(chosen.threads)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)  # advice on workers and log intervals
+    return pl.Trainer(
+        **trainer_layout(chosen.devices),
         max_steps=chosen.steps,
         max_epochs=-1,
         precision=chosen.precision,
-        gradient_clip_val=chosen.clip_norm,
-        val_check_interval=min(chosen.validate_every_steps, chosen.steps),
+        accumulate_grad_batches=chosen.accumulate_batches,
+        use_distributed_sampler=False,  # each process asks for its own share
+        val_check_interval=min(chosen.validate_every_steps, chosen.steps) * chosen.accumulate_batches,
         check_val_every_n_epoch=None,
+        limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=chosen.log_every_steps,
-        logger=CSVLogger(run_folder, name="", version=""),
-        callbacks=[
-            EMAWeightAveraging(decay=chosen.ema_decay, use_buffers=True),
-            ModelCheckpoint(
-                last.parent,
-                save_last=True,
-                save_top_k=0,
-                every_n_train_steps=chosen.validate_every_steps,
-                enable_version_counter=False,
-            ),
-            StepLog(chosen.log_every_steps),
-            *([TQDMProgressBar()] if sys.stderr.isatty() else []),
-        ],
-        enable_progress_bar=sys.stderr.isatty(),
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
+        enable_checkpointing=False,  # Lightning's; ours are `Checkpoints`
+        enable_progress_bar=False,  # Lightning's; ours is `StepBar`
         enable_model_summary=False,
-        use_distributed_sampler=False,  # each process asks for its own share
-        limit_val_batches=None if validation_batches else 0,
     )
-    # The run's own folder is trusted; published weights are safetensors.
-    trainer.fit(
-        learner,
-        datamodule=TrainingData(train_batches, validation_batches, chosen),
-        ckpt_path=str(last) if resume and last.is_file() else None,
-        weights_only=False,
-    )
+
+
+def _first_step(last: Path, settings: dict[str, Any], steps: int) -> int:
+    """Where a run that is to be resumed goes on."""
+    if not last.is_file():
+        log.info("no checkpoint at %s: training starts from the beginning", last)
+        return 0
+    step = step_of(last, settings)
+    log.info("%s is of step %d of %d: %s", last, step, steps, "training goes on" if step < steps else "nothing to do")
+    return step
 
 
 def _keep_earlier_log(run_folder: Path) -> None:

@@ -25,7 +25,7 @@ from train.crowd.network import (
 )
 from train.crowd.options import CrowdOptions, options_of
 from train.dsp import CrowdLogMel
-from train.fit import FitSettings, Learner, fit
+from train.fit import FitSettings, Learner, Prepared, fit
 from train.settings import DENSITY_HEIGHT, DENSITY_WIDTH
 
 log = logging.getLogger(__name__)
@@ -138,11 +138,8 @@ def take_over(counter: CrowdCounter, weights: Path) -> int:
     return len(fitting)
 
 
-def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
-    """Train and store the averaged weights.
-
-    Returns:
-        The weights file; it carries every option that `load_crowd_counter` needs.
+def prepare_crowd(config: CrowdTraining) -> Prepared[CrowdLearner]:
+    """Read the scenes and build the network.
 
     Raises:
         TrainError: no scenes, or an option that the network does not have.
@@ -157,7 +154,21 @@ def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
         take_over(counter, config.start_from)
     learner = CrowdLearner(counter, config.losses, config.fit, config.frozen_statistics_step)
     train_batches = SceneBatches(scenes, batch_size=config.batch_size, seed=config.fit.seed)
-    fit(learner, train_batches, list(batches(validation, config.batch_size)), config.run, resume=resume)
+    return Prepared(config, learner, train_batches, list(batches(validation, config.batch_size)), config.run)
+
+
+def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
+    """Train and store the averaged weights.
+
+    Returns:
+        The weights file; it carries every option that `load_crowd_counter` needs.
+
+    Raises:
+        TrainError: as `prepare_crowd` and `fit`.
+    """
+    prepared = prepare_crowd(config)
+    fit(prepared, resume=resume)
+    counter = prepared.learner.counter
     save_weights(config.weights, counter, model=model_name(config.audio), options=stored_options(counter))
     log.info("wrote %s", config.weights)
     return config.weights

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from train.batches import share
 from train.corpus.layout import Picture, Speaker, Waveform, read_piece, read_speakers, read_stills
 from train.corpus.mixtures import mix
 from train.errors import TrainError
@@ -167,7 +168,7 @@ class MixtureBatches:
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> MixtureBatch:
         """One process's share of a step's batch."""
-        own = range(part * self.mixtures // parts, (part + 1) * self.mixtures // parts)
+        own = share(self.mixtures, part, parts)
         rows = [self._mixture(np.random.default_rng([self.seed, step, number])) for number in own]
         mixtures, voices, faces = zip(*rows, strict=True)
         return MixtureBatch(
@@ -224,11 +225,11 @@ class MatchingBatches:
     def batch(self, step: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """One process's share of a step's batch."""
         everyone = [(bank, speaker) for bank in self.banks for speaker in bank.speakers]
-        size = min(self.speakers, len(everyone))
+        size = min(self.speakers, len(everyone)) // parts * parts
         chosen = np.random.default_rng([self.seed, step]).choice(len(everyone), size, replace=False).tolist()
-        own: list[int] = chosen[part * size // parts : (part + 1) * size // parts]
         pairs = []
-        for index in own:
+        for place in share(size, part, parts):
+            index = chosen[place]
             bank, speaker = everyone[index]
             pairs.append(self._pair(bank, speaker, np.random.default_rng([self.seed, step, index])))
         faces, voices = zip(*pairs, strict=True)

@@ -1,159 +1,244 @@
-"""FaceFilter judged as it is served: mixture and face in, waveform out through Griffin-Lim from the mixture's phase."""
+"""A list of mixtures judged: read and mixed in worker processes, separated here in batches, scored in the workers."""
 
 from __future__ import annotations
 
-import math
+import itertools
+import logging
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from train.dsp import GriffinLim, IdentityLogMel, Stft
+from train.corpus.mixtures import PAIRS, SUBSETS, Mixture
 from train.errors import TrainError
-from train.facefilter.data import TalkerBank, at_voice_level, read_bank
-from train.facefilter.identity import FaceIdentity, SpeechIdentity, load_face_identity, load_speech_identity
-from train.facefilter.metrics import matching_accuracy, mean_finite, sdr_db, share_true, si_sdr_db, wilson_interval
-from train.facefilter.separator import Separator, load_separator
-from train.settings import GRIFFIN_LIM_ITERATIONS
-from train.synthetic.talkers import PAIRS, MixtureItem, list_mixtures, load_mixture, read_face
+from train.facefilter.listed import Loaded, Request, Skipped, load, requests_for
+from train.facefilter.scoring import Figures, score_outputs, summarise
+from train.facefilter.systems import Decoder, System, Waveforms
 
+log = logging.getLogger(__name__)
 BATCH = 16
-MATCHING_ROUNDS = 4  # of one face and one voice per talker
+_AHEAD = 2 * BATCH  # rows that the workers have in hand beyond what was asked for
+_TOLD_EVERY_S = 15.0
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-@dataclass
-class Pipeline:
-    """What the ensemble does, in torch: waveforms (B, N) at RMS 0.1, faces (B, 224, 224, 3) -> voices (B, N)."""
-
-    face: FaceIdentity
-    separator: Separator
-    iterations: int = GRIFFIN_LIM_ITERATIONS
-
-    def __post_init__(self) -> None:
-        """Make the two ends of the pipeline."""
-        self.stft = Stft()
-        self.reconstruct = GriffinLim(self.iterations)
-
-    @torch.no_grad()
-    def __call__(self, mixture: Tensor, face: Tensor) -> Tensor:
-        """Separate."""
-        magnitude, spectrum = self.stft(mixture)
-        separated, _ = self.separator(magnitude, self.face(face))
-        voice: Tensor = self.reconstruct(separated, spectrum)
-        return voice
-
-
-def load_pipeline(weights: Path) -> Pipeline:
-    """Read the pipeline from a folder of weights such as `train/weights`.
-
-    Raises:
-        TrainError: a file is missing, damaged or of another model.
-    """
-    face = load_face_identity(weights / "facefilter_identity.safetensors")
-    return Pipeline(face, load_separator(weights / "facefilter_separator.safetensors"))
-
-
-def evaluate_talkers(
-    data: Path, weights: Path, *, split: str = "test", per_pair: int = 50, seed: int = 0
-) -> dict[str, Any]:
-    """Judge trained weights on a fixed list of mixtures at 0 dB of a split's talkers.
+@dataclass(frozen=True)
+class Options:
+    """What is judged beside the system's output.
 
     Args:
-        data: made by `avedge synthesize talkers`.
-        weights: folder of the weights.
-        split: whose talkers.
-        per_pair: mixtures of each sex pair.
-        seed: of the list.
+        swap: give the interferer's face as well, and see whose voice comes out.
+        oracle: a perfect ratio mask's ceiling with the same decoder.
+        photos: stills of each face, their identities averaged.
+        both_faces: whether the system wants the interferer's face.
+        jobs: worker processes; 0 does all in this one. The figures do not depend on it.
+    """
+
+    swap: bool = False
+    oracle: bool = False
+    photos: int = 1
+    both_faces: bool = False
+    jobs: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row's figures."""
+
+    row: Mixture
+    figures: dict[str, Figures]
+    drawn: int
+
+
+def evaluate(
+    root: Path,
+    rows: Sequence[Mixture],
+    system: System,
+    decoder: Decoder,
+    options: Options | None = None,
+    *,
+    among: Sequence[Mixture] | None = None,
+) -> dict[str, Any]:
+    """Judge a system on a list of mixtures.
+
+    Args:
+        root: what the list's paths are relative to.
+        rows: those to judge.
+        system: what separates.
+        decoder: of the oracle's masks.
+        options: what else to judge.
+        among: the whole list, in which speakers' other recordings are looked for, where `rows` is a part of it.
 
     Returns:
-        `mixtures`; for each sex pair (target first), `different_sex`, `same_sex` and `overall` what `summarise` gives;
-        `matching`: how often a face finds its voice, if the folder has the speech identity network.
+        `overall`, `pairs` and, where the list names them, `subsets` with what `summarise` gives; `table2`: means of the
+        subsets' rows, as the paper sums up Table 3; `drawn_faces`; `skipped`: id and reason of every row that could
+        not be judged; `system`; `seconds` and `mixtures_per_s`.
 
     Raises:
-        TrainError: data or weights missing or unreadable, or no mixtures asked for.
+        TrainError: no row could be judged.
     """
-    if per_pair < 1:
-        raise TrainError(f"--per-pair is {per_pair}; wanted at least 1 mixture of each pair of sexes to judge by.")
-    pipeline = load_pipeline(weights)
-    items = list_mixtures(data, split, per_pair, seed)
-    rows = [judge(pipeline, data, items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
-    scores = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    pairs = np.array([item.pair for item in items])
-    groups = {pair: pairs == pair for pair in PAIRS}
-    groups["different_sex"] = (pairs == "MF") | (pairs == "FM")
-    groups["same_sex"] = ~groups["different_sex"]
-    groups["overall"] = np.ones(len(pairs), bool)
-    report: dict[str, Any] = {"mixtures": len(items), "split": split, "seed": seed}
-    report |= {
-        name: summarise({key: value[torch.from_numpy(chosen)] for key, value in scores.items()})
-        for name, chosen in groups.items()
-    }
-    voice_weights = weights / "facefilter_voice_identity.safetensors"
-    if voice_weights.is_file():
-        report["matching"] = evaluate_matching(
-            pipeline.face, load_speech_identity(voice_weights), read_bank(data, split), seed
+    options = options or Options()
+    began = time.monotonic()
+    wanted = {id(row) for row in rows}
+    prepared = requests_for(root, among or rows, photos=options.photos, both=options.swap or options.both_faces)
+    requests = [request for request in prepared if id(request.row) in wanted]
+    skipped: list[Skipped] = []
+    with _workers(options.jobs) as pool:
+        judged = list(_told(_judge(requests, system, decoder, options, pool, skipped), len(requests)))
+    for missed in skipped:
+        log.warning("skipped %s: %s", missed.id, missed.reason)
+    if not judged:
+        raise TrainError(
+            f"None of {len(rows)} mixtures could be judged; the first reason: {skipped[0].id}: {skipped[0].reason}. "
+            "Check the list and the root folder of its paths (--root)."
         )
-    return report
-
-
-def judge(pipeline: Pipeline, data: Path, items: list[MixtureItem]) -> dict[str, Tensor]:
-    """Score a few mixtures, one value each: with the target's face, and what the interferer's face does instead."""
-    loaded = [load_mixture(data, item) for item in items]
-    mixture, target, interferer = (torch.from_numpy(np.stack(waves)) for waves in zip(*loaded, strict=True))
-    face = _faces([read_face(item.target.faces(data)[item.target_face]) for item in items])
-    other = _faces([read_face(item.interferer.faces(data)[item.interferer_face]) for item in items])
-    voice, swapped = pipeline(mixture, face), pipeline(mixture, other)
-    sdr = sdr_db(voice, target)
+    seconds = time.monotonic() - began
     return {
-        "sdri_db": sdr - sdr_db(mixture, target),
-        "si_sdri_db": si_sdr_db(voice, target) - si_sdr_db(mixture, target),
-        "margin_db": sdr - sdr_db(voice, interferer),
-        "swapped_margin_db": sdr_db(swapped, target) - sdr_db(swapped, interferer),
+        **tabulate(judged),
+        "drawn_faces": sum(row.drawn for row in judged),
+        "skipped": [{"id": missed.id, "reason": missed.reason} for missed in skipped],
+        "system": system.describe(),
+        "seconds": round(seconds, 1),
+        "mixtures_per_s": round(len(judged) / seconds, 2),
     }
 
 
-def summarise(scores: dict[str, Tensor]) -> dict[str, float | int | list[float]]:
-    """Means over a group of mixtures.
+def tabulate(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Sum figures up: `overall`, `pairs`, and `subsets` with `table2` where rows name subsets."""
 
-    Returns:
-        `sdri_db`, `si_sdri_db`: mean improvements; `accuracy`: share in which the output has a better SDR against
-        the target than against the interferer (with its Wilson interval `accuracy_95`); `accuracy_interferer_face`: the
-        same share when the interferer's face is given, to be low; `undefined`: mixtures left out, having no finite SDR.
-    """
-    defined = torch.stack(list(scores.values())).isfinite().all(dim=0)
-    kept = {name: value[defined] for name, value in scores.items()}
-    right = kept["margin_db"] > 0
-    return {
-        "count": int(defined.sum()),
-        "undefined": int((~defined).sum()),
-        "sdri_db": mean_finite(kept["sdri_db"]),
-        "si_sdri_db": mean_finite(kept["si_sdri_db"]),
-        "accuracy": share_true(right),
-        "accuracy_95": list(wilson_interval(int(right.sum()), len(right))) if len(right) else [math.nan, math.nan],
-        "accuracy_interferer_face": share_true(kept["swapped_margin_db"] > 0),
+    def summary(chosen: Callable[[Mixture], bool]) -> dict[str, Any]:
+        return summarise([row.figures for row in judged if chosen(row.row)])
+
+    table: dict[str, Any] = {
+        "overall": summary(lambda row: True),
+        "pairs": {pair: summary(lambda row, pair=pair: row.pair == pair) for pair in PAIRS},
     }
+    named = [name for name in SUBSETS if any(row.row.subset == name for row in judged)]
+    if named:
+        table["subsets"] = {
+            name: {
+                pair: summary(lambda row, pair=pair, name=name: (row.subset, row.pair) == (name, pair))
+                for pair in PAIRS
+            }
+            for name in named
+        }
+        table["table2"] = mean_of_rows([row for pairs in table["subsets"].values() for row in pairs.values()])
+    return table
 
 
-@torch.no_grad()
-def evaluate_matching(face: FaceIdentity, voice: SpeechIdentity, bank: TalkerBank, seed: int) -> dict[str, float]:
-    """How often a face finds its talker's voice among 2 and among 10 of a split, and among 2 of the same sex."""
-    rng = np.random.default_rng(seed)
-    stft, log_mel = Stft(), IdentityLogMel()
-    groups = {"all": list(range(len(bank.talkers)))}
-    groups |= {sex: [index for index, talker in enumerate(bank.talkers) if talker.sex == sex] for sex in "FM"}
-    found: dict[str, list[float]] = {"two_way": [], "ten_way": [], "two_way_same_sex": []}
-    for _ in range(MATCHING_ROUNDS):
-        faces = torch.cat([face(_faces([pictures[rng.integers(len(pictures))]])) for pictures in bank.faces])
-        waves = np.stack([at_voice_level(bank.random_crop(index, rng)) for index in groups["all"]])
-        similarity = faces @ voice(log_mel(stft(torch.from_numpy(waves))[0])).T
-        found["two_way"].append(matching_accuracy(similarity, 2))
-        found["ten_way"].append(matching_accuracy(similarity, min(10, len(similarity))))
-        found["two_way_same_sex"] += [matching_accuracy(similarity[groups[sex]][:, groups[sex]], 2) for sex in "FM"]
-    return {name: float(np.mean(values)) for name, values in found.items()}
+def mean_of_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Plain means over rows of Table 3, as the paper's Table 2 is made of them; empty rows are left out."""
+    filled = [row for row in rows if row["n"]]
+    means: dict[str, Any] = {"rows": len(filled), "n": sum(row["n"] for row in filled)}
+    for name in ("sdri_db", "si_sdri_db", "snri_db", "accuracy", "accuracy_b", "accuracy_c"):
+        values = [row[name] for row in filled if row[name] is not None]
+        means[name] = sum(values) / len(values) if values else None
+    if filled and "best_permutation" in filled[0]:
+        means["best_permutation"] = mean_of_rows([row["best_permutation"] for row in filled])
+    return means
 
 
-def _faces(pictures: list[Any]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures))
+def _judge(
+    requests: Iterable[Request],
+    system: System,
+    decoder: Decoder,
+    options: Options,
+    pool: ProcessPoolExecutor | None,
+    skipped: list[Skipped],
+) -> Iterator[Judged]:
+    """Judge row by row, in order; rows that cannot be judged go to `skipped`."""
+
+    def usable() -> Iterator[Loaded]:
+        for loaded in _ahead(pool, load, ((request,) for request in requests)):
+            if isinstance(loaded, Skipped):
+                skipped.append(loaded)
+            else:
+                yield loaded
+
+    def separated() -> Iterator[tuple[Loaded, dict[str, Waveforms]]]:
+        for batch in _batched(usable(), BATCH):
+            outputs = _outputs(batch, system, decoder, options)
+            for number, loaded in enumerate(batch):
+                yield loaded, {name: voices[number] for name, voices in outputs.items()}
+
+    waiting: deque[Loaded] = deque()
+
+    def arguments() -> Iterator[tuple[Any, ...]]:
+        for loaded, outputs in separated():
+            waiting.append(loaded)
+            yield loaded.mixture, loaded.target, loaded.interferer, outputs
+
+    for figures in _ahead(pool, score_outputs, arguments()):
+        loaded = waiting.popleft()
+        yield Judged(loaded.row, figures, loaded.drawn)
+
+
+def _outputs(batch: list[Loaded], system: System, decoder: Decoder, options: Options) -> dict[str, Waveforms]:
+    """What was made of a batch, by name, (B, V, N)."""
+    mixture, target, interferer = (
+        np.stack([getattr(loaded, name) for loaded in batch]) for name in ("mixture", "target", "interferer")
+    )
+    faces, others = [loaded.face for loaded in batch], [loaded.other_face for loaded in batch]
+    outputs = {"given": system.separate(mixture, faces, others)}
+    if options.swap:
+        outputs["swapped"] = system.separate(mixture, others, faces)
+    if options.oracle:
+        outputs["oracle"] = decoder.oracle(mixture, target, interferer)[:, np.newaxis]
+    return outputs
+
+
+def _workers(jobs: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    if not jobs:
+        return nullcontext()
+    # Not forked: a copy of a process in which torch has started threads may wait for them for ever.
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _ahead(
+    pool: ProcessPoolExecutor | None, function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]
+) -> Iterator[Result]:
+    """Results in order, a bounded number of them made ahead by the workers."""
+    if pool is None:
+        yield from itertools.starmap(function, arguments)
+        return
+    under_way: deque[Future[Result]] = deque()
+    for given in arguments:
+        under_way.append(pool.submit(function, *given))
+        if len(under_way) > _AHEAD:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    source = iter(items)
+    while batch := list(itertools.islice(source, size)):
+        yield batch
+
+
+def _told(judged: Iterable[Judged], total: int) -> Iterator[Judged]:
+    """Say now and then how far it is, and in the end how fast it went."""
+    began = last = time.monotonic()
+    done = 0
+    for done, row in enumerate(judged, start=1):
+        now = time.monotonic()
+        if now - last > _TOLD_EVERY_S:
+            last, rate = now, done / (now - began)
+            log.info("%d of %d mixtures, %.1f a second, %.0f s to go", done, total, rate, (total - done) / rate)
+        yield row
+    rate = done / max(time.monotonic() - began, 1e-9)
+    log.info("%d mixtures judged, %.1f a second", done, rate)

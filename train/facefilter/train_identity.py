@@ -23,7 +23,7 @@ from train.facefilter.identity import (
     build_speech_identity,
 )
 from train.facefilter.metrics import matching_accuracy
-from train.fit import FitSettings, Learner, fit
+from train.fit import FitSettings, Learner, Prepared, fit
 
 log = logging.getLogger(__name__)
 VALIDATION_BATCHES = 4
@@ -70,13 +70,8 @@ class IdentityLearner(Learner):
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Matching loss of a batch, over all processes."""
-        faces, voices = (self._of_all_processes(rows) for rows in self.identities(batch))
+        faces, voices = (self.of_all_processes(rows) for rows in self.identities(batch))
         return {"total": self.matching(faces, voices)}
-
-    def _of_all_processes(self, rows: Tensor) -> Tensor:
-        gathered = self.all_gather(rows, sync_grads=True)  # (processes, N, 1024), or the rows themselves
-        assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, -2)
 
     def scores(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Matching loss and accuracy."""
@@ -85,8 +80,8 @@ class IdentityLearner(Learner):
         return {"total": self.matching(faces, voices), "two_way": torch.tensor(two_way)}
 
 
-def train_identity(settings: IdentityTraining, *, resume: bool = False) -> IdentityLearner:
-    """Train both networks and write their weights.
+def prepare_identity(settings: IdentityTraining) -> Prepared[IdentityLearner]:
+    """Read the corpora and build both networks.
 
     Raises:
         TrainError: data missing or unreadable.
@@ -99,13 +94,19 @@ def train_identity(settings: IdentityTraining, *, resume: bool = False) -> Ident
     )
     batches = MatchingBatches(banks, settings.speakers_per_batch, settings.fit.seed)
     held_out = MatchingBatches(unseen, settings.speakers_per_batch, VALIDATION_SEED, augment=False)
-    fit(
-        learner,
-        batches,
-        [held_out.batch(step) for step in range(VALIDATION_BATCHES)],
-        settings.run_folder,
-        resume=resume,
-    )
+    validation = [held_out.batch(step) for step in range(VALIDATION_BATCHES)]
+    return Prepared(settings, learner, batches, validation, settings.run_folder)
+
+
+def train_identity(settings: IdentityTraining, *, resume: bool = False) -> IdentityLearner:
+    """Train both networks and write their weights.
+
+    Raises:
+        TrainError: as `prepare_identity` and `fit`.
+    """
+    prepared = prepare_identity(settings)
+    learner = prepared.learner
+    fit(prepared, resume=resume)
     save_weights(settings.face_weights, learner.face, model=FACE_IDENTITY, options=FACE_PRESETS[settings.preset])
     save_weights(settings.voice_weights, learner.voice, model=SPEECH_IDENTITY, options=SPEECH_PRESETS[settings.preset])
     log.info("wrote %s and %s", settings.face_weights, settings.voice_weights)

@@ -32,7 +32,7 @@ from train.facefilter.separator import (
     build_separator,
 )
 from train.files import write_atomically
-from train.fit import FitSettings, Learner, fit
+from train.fit import FitSettings, Learner, Prepared, fit
 
 log = logging.getLogger(__name__)
 VALIDATION_BATCHES = 6  # of each source
@@ -192,8 +192,8 @@ def mixture_batches(settings: SeparatorTraining, split: str, face: FaceIdentity 
     )
 
 
-def train_separator(settings: SeparatorTraining, *, resume: bool = False) -> SeparatorLearner:
-    """Train a separator and write its weights.
+def prepare_separator(settings: SeparatorTraining) -> Prepared[SeparatorLearner]:
+    """Read the corpora and build the network.
 
     Raises:
         TrainError: data or the identity networks' weights missing or unreadable.
@@ -204,7 +204,18 @@ def train_separator(settings: SeparatorTraining, *, resume: bool = False) -> Sep
     batches = mixture_batches(settings, "train", learner.face)
     held_out = mixture_batches(settings, "val", learner.face)
     validation = [held_out.batch(step) for step in range(VALIDATION_BATCHES * len(settings.sources))]
-    fit(learner, batches, validation, settings.run_folder, resume=resume)
+    return Prepared(settings, learner, batches, validation, settings.run_folder)
+
+
+def train_separator(settings: SeparatorTraining, *, resume: bool = False) -> SeparatorLearner:
+    """Train a separator and write its weights.
+
+    Raises:
+        TrainError: as `prepare_separator` and `fit`.
+    """
+    prepared = prepare_separator(settings)
+    learner = prepared.learner
+    fit(prepared, resume=resume)
     model = SEPARATOR if settings.system == "face" else AUDIO_ONLY
     save_weights(settings.weights, learner.separator, model=model, options=learner.options)
     log.info("wrote %s", settings.weights)

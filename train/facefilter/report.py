@@ -1,0 +1,169 @@
+"""Figures beside the paper's: a Markdown table to read, and JSON that says how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.environment import stamp
+from train.errors import TrainError
+from train.files import write_atomically
+
+# Chung et al. 2020, Table 2: SDRi in dB and speaker isolation accuracy on VoxCeleb2.
+TABLE_2: dict[str, tuple[str, float, float]] = {
+    "audio_only": ("audio-only, PIT", 0.690, 0.4994),
+    "audio_visual": ("audio-visual", 2.348, 0.8056),
+    "attention": ("+ attention", 2.413, 0.8089),
+    "attention_srl": ("+ attention, L_SRL", 2.528, 0.8020),
+}
+# Table 3: the same by subset and sexes, the target's first. The mean of its rows is the last row of Table 2.
+TABLE_3: dict[str, dict[str, tuple[float, float]]] = {
+    "seen-heard": {"MM": (2.084, 0.748), "MF": (3.039, 0.944), "FM": (3.821, 0.938), "FF": (1.930, 0.712)},
+    "unseen-unheard": {"MM": (1.256, 0.612), "MF": (3.066, 0.921), "FM": (3.830, 0.945), "FF": (1.198, 0.596)},
+}
+_COLUMNS = ("mixtures", "n", "SDRi dB", "SI-SDRi dB", "SNRi dB", "accuracy", "95 %", "B", "C")
+_OTHERS = {
+    "best_permutation": "the better order of the two voices",
+    "swapped": "the other face given, the other voice wanted",
+    "oracle": "ceiling: a perfect ratio mask, same decoder",
+}
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """What `evaluation.evaluate` gave, as Markdown tables for the terminal and for a file."""
+    parts = [_table(_COLUMNS, _rows(report))]
+    for name, title in _OTHERS.items():
+        if name in report["overall"]:
+            parts += [f"{title[0].upper()}{title[1:]}:", _table(_COLUMNS, _rows(report, name))]
+    if "swapped" in report["overall"]:
+        gap = report["overall"]["swapped"]["si_sdr_gap_db"]
+        parts.append(f"SI-SDR against the target falls by {_db(gap)} dB when the other face is given.")
+    if "subsets" in report:
+        parts += ["Table 3, the paper's figures (VoxCeleb2) beside:", _table_3(report)]
+    undefined = report["overall"]["undefined"]
+    parts.append(
+        f"{report['drawn_faces']} faces drawn from other sound of the speakers, {len(report['skipped'])} rows skipped, "
+        f"{undefined} with an undefined measure. accuracy: SDR to the target above SDR to the interferer; "
+        "B: by cepstral statistics; C: SI-SDRi above 1 dB."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def table_2(reports: dict[str, dict[str, Any]]) -> str:
+    """The paper's Table 2 with ours beside it: means over the rows of Table 3, by system (one of `TABLE_2`)."""
+    head = ("system", "SDRi dB", "accuracy", "best order SDRi dB", "ceiling SDRi dB", "paper: SDRi dB", "accuracy")
+    rows = []
+    for system, (title, paper_db, paper_accuracy) in TABLE_2.items():
+        if system not in reports:
+            continue
+        ours = reports[system].get("table2", reports[system]["overall"])
+        ceiling = reports[system]["overall"].get("oracle", {})
+        rows.append(
+            (
+                title,
+                _db(ours["sdri_db"]),
+                _percent(ours["accuracy"]),
+                _db(ours.get("best_permutation", {}).get("sdri_db")),
+                _db(ceiling.get("sdri_db")),
+                f"{paper_db:.3f}",
+                _percent(paper_accuracy),
+            )
+        )
+    return _table(head, rows)
+
+
+def write_report(folder: Path, system: str, report: dict[str, Any], command: str) -> Path:
+    """Add a system's figures to a folder: `<system>.json`, and `table.md` of all systems that the folder has.
+
+    Args:
+        folder: made where it is missing.
+        system: one of `TABLE_2`, or `served`.
+        report: what `evaluation.evaluate` gave.
+        command: what to type for the same figures.
+
+    Raises:
+        TrainError: the folder holds a report that is damaged.
+        OSError: it cannot be written.
+    """
+    path = folder / f"{system}.json"
+    whole = {"system_name": system, "environment": stamp(command), **report}
+    write_atomically(path, (json.dumps(whole, indent=1) + "\n").encode())
+    titles = {name: row[0] for name, row in TABLE_2.items()} | {"served": "through the server"}
+    reports = {name: _read(other) for name in titles if (other := folder / f"{name}.json").is_file()}
+    parts = ["# Table 2: four systems, ours beside the paper's (VoxCeleb2)", table_2(reports)]
+    for name, found in reports.items():
+        parts += [f"# {titles[name]}", f"`{found['environment']['command']}`", markdown(found)]
+    write_atomically(folder / "table.md", "\n\n".join(parts).encode())
+    return path
+
+
+def system_name(report: dict[str, Any], trained_with_srl: bool) -> str:
+    """Which row of Table 2 a report belongs to; weights do not say whether L_SRL was in their loss."""
+    kind = str(report["system"]["kind"])
+    return "attention_srl" if kind == "attention" and trained_with_srl else kind
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+        return report
+    except (ValueError, OSError) as error:
+        raise TrainError(f"{path} is not a report that can be read ({error}); remove it or make it again.") from error
+
+
+def _rows(report: dict[str, Any], name: str | None = None) -> list[tuple[str, ...]]:
+    """Overall and by pair; with a name, of that other output."""
+    groups = {"overall": report["overall"], **report["pairs"]}
+    chosen = {title: group if name is None else group.get(name) for title, group in groups.items()}
+    return [_row(title, group) for title, group in chosen.items() if group and group["n"]]
+
+
+def _row(title: str, group: dict[str, Any]) -> tuple[str, ...]:
+    low, high = group["accuracy_interval"]
+    return (
+        title,
+        str(group["n"]),
+        *(_db(group[name]) for name in ("sdri_db", "si_sdri_db", "snri_db")),
+        _percent(group["accuracy"]),
+        f"{100 * low:.1f}-{100 * high:.1f}",
+        _percent(group["accuracy_b"]),
+        _percent(group["accuracy_c"]),
+    )
+
+
+def _table_3(report: dict[str, Any]) -> str:
+    head = ("subset", "pair", "n", "SDRi dB", "accuracy", "95 %", "paper: SDRi dB", "accuracy")
+    rows = []
+    for subset, pairs in report["subsets"].items():
+        for pair, group in pairs.items():
+            if group["n"]:
+                low, high = group["accuracy_interval"]
+                paper_db, paper_accuracy = TABLE_3[subset][pair]
+                ours = (_db(group["sdri_db"]), _percent(group["accuracy"]), f"{100 * low:.1f}-{100 * high:.1f}")
+                rows.append((subset, pair, str(group["n"]), *ours, f"{paper_db:.3f}", _percent(paper_accuracy)))
+    mean = report["table2"]
+    paper_db, paper_accuracy = TABLE_2["attention_srl"][1:]
+    means = (_db(mean["sdri_db"]), _percent(mean["accuracy"]), "", f"{paper_db:.3f}", _percent(paper_accuracy))
+    rows.append(("mean of the rows", "", str(mean["n"]), *means))
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are aligned for the terminal as well; all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    cells = [
+        [cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        for row in (head, *rows)
+    ]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
+
+
+def _db(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
