@@ -225,7 +225,7 @@ class MatchingBatches:
     def batch(self, step: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """One process's share of a step's batch."""
         everyone = [(bank, speaker) for bank in self.banks for speaker in bank.speakers]
-        size = min(self.speakers, len(everyone)) // parts * parts
+        size = min(self.speakers, len(everyone))
         chosen = np.random.default_rng([self.seed, step]).choice(len(everyone), size, replace=False).tolist()
         pairs = []
         for place in share(size, part, parts):
