@@ -144,7 +144,7 @@ def new_trainer(
     """
     check_precision(chosen.precision)
     torch.set_num_threads(chosen.threads)
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)  # advice on workers and log intervals
+    _quieten_lightning()
     return pl.Trainer(
         **trainer_layout(chosen.devices),
         max_steps=chosen.steps,
@@ -164,6 +164,15 @@ def new_trainer(
         enable_progress_bar=False,  # Lightning's; ours is `StepBar`
         enable_model_summary=False,
     )
+
+
+def _quieten_lightning() -> None:
+    """Keep to ourselves what nobody here can act on; warnings of other kinds are shown."""
+    for name in ("lightning.pytorch", "lightning.fabric"):  # devices found, products of theirs
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)  # advice on workers and log intervals
+    warnings.filterwarnings("ignore", "Experiment logs directory")  # an earlier log is kept under another name
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # of torch, by Lightning
 
 
 def _first_step(last: Path, settings: dict[str, Any], steps: int) -> int:

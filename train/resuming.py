@@ -38,9 +38,12 @@ class WholeFiles(TorchCheckpointIO):
         try:
             with whole_file(Path(path)) as file:
                 torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of what the file says
+        except (OSError, RuntimeError) as error:
+            reason = error if isinstance(error, OSError) else error.__context__  # torch hides what the file says
+            if not isinstance(reason, OSError):
+                raise
             raise OutputError(
-                f"Saw {error} while writing {path}; wanted room and permission for a checkpoint, without which a "
+                f"Saw {reason} while writing {path}; wanted room and permission for a checkpoint, without which a "
                 "training cannot be taken up again. The one before it is as it was: make room, then go on with "
                 "--resume."
             ) from error
@@ -95,7 +98,11 @@ def step_of(path: Path, settings: dict[str, Any]) -> int:
 
 
 class Checkpoints(pl.Callback):
-    """Saves at every validation, every so many minutes, at the end, and when the training is told to stop."""
+    """Saves at every validation, every so many minutes, at the end, and when the training is told to stop.
+
+    A step is saved when the next one begins: then it is validated and its row of the log is written, and a run that
+    goes on from there repeats nothing and leaves nothing out.
+    """
 
     def __init__(self, path: Path, every_steps: int, every_minutes: float, settings: dict[str, Any]) -> None:
         self.path = path
@@ -109,22 +116,19 @@ class Checkpoints(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals that ask for an end; Lightning's own handler would not save."""
+        trainer.fit_loop.epoch_loop.restarting = False  # nothing is half done, see `on_load_checkpoint`
         self.seen_step, self.saved_s = trainer.global_step, time.monotonic()
         if threading.current_thread() is threading.main_thread():
             self.earlier = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Save after a step if it is time, unless a validation follows, whose result must not be lost."""
-        step = trainer.global_step
-        if step == self.seen_step:  # a part of a batch, whose gradient is still to be added to
-            return
-        self.seen_step = step
-        validates = trainer.enable_validation and step % self.every_steps == 0
-        if not validates:
-            self._save_if(trainer, step % self.every_steps == 0 or step == trainer.max_steps)
+    def on_train_batch_start(self, trainer: pl.Trainer, *unused: Any) -> None:
+        """Save the step before this one, if it is time."""
+        if trainer.global_step > self.seen_step:  # else a part of a batch, whose gradient is still to be added to
+            self.seen_step = trainer.global_step
+            self._save_if(trainer, due=self.seen_step % self.every_steps == 0)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save after a validation."""
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the last step; there is one epoch."""
         self._save_if(trainer, due=True)
 
     def on_save_checkpoint(
@@ -136,12 +140,16 @@ class Checkpoints(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Count batches as this run does: the run before may have shared them among more or fewer processes."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        for counts in (progress["total"], progress["current"]):
-            moved = checkpoint["global_step"] * trainer.accumulate_grad_batches - counts["ready"]
-            for name in ("ready", "started", "processed", "completed"):
-                counts[name] += moved
+        """Set Lightning's counters to the end of a step in the middle of the only epoch.
+
+        They were saved as those of the next step, and the run before may have shared batches differently.
+        """
+        loops = checkpoint["loops"]["fit_loop"]
+        batches = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        for counts in (loops["epoch_loop.batch_progress"]["total"], loops["epoch_loop.batch_progress"]["current"]):
+            counts.update(ready=batches, started=batches, processed=batches, completed=batches)
+        for counts in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
+            counts.update(ready=1, started=1, processed=0, completed=0)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -159,7 +167,7 @@ class Checkpoints(pl.Callback):
         stop, late = _largest(trainer, self.signal or 0, late)
         if not (due or late or stop):
             return
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self.saved_s = time.monotonic()
         if stop:
             step = trainer.global_step
