@@ -4,11 +4,64 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+import os
 import sys
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+
+def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `avedge prepare`."""
+    parser.description = "Bring recordings into the one layout that training, `avedge mix` and `avedge evaluate` read."
+    from train.corpus.librispeech import add_librispeech_arguments, run_librispeech
+
+    kinds = parser.add_subparsers(dest="kind", metavar="corpus", required=True)
+    voxceleb2 = kinds.add_parser(
+        "voxceleb2", help="as it unpacks: {dev,test}/{aac,mp4}/<speaker>/<video>/*, and vox2_meta.csv"
+    )
+    _add_voxceleb2_arguments(voxceleb2)
+    voxceleb2.set_defaults(prepare=_run_voxceleb2)
+    librispeech = kinds.add_parser("librispeech", help="with faces drawn from what each voice measures")
+    add_librispeech_arguments(librispeech)
+    librispeech.set_defaults(prepare=run_librispeech)
+
+
+def _add_voxceleb2_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Decode VoxCeleb2 into 16 kHz FLAC and stills; a stopped run goes on where it was. Missing, damaged and too "
+        "short clips are named, counted and left out; <out>/report.json tells."
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds dev and test")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/voxceleb2"), help="corpus to make or go on with (default: %(default)s)"
+    )
+    parser.add_argument("--meta", type=Path, help="table of speakers (default: <root>/vox2_meta.csv)")
+    parser.add_argument("--stills", type=int, default=10, help="faces taken from each clip (default: %(default)s)")
+    parser.add_argument(
+        "--min-seconds", type=float, default=2.0, help="shorter clips are left out (default: %(default)s)"
+    )
+    parser.add_argument("--clips-per-video", type=int, default=0, help="at most so many, the first ones (default: all)")
+    parser.add_argument(
+        "--val-speakers", type=int, help="of dev, half of each sex (default: a twentieth of them, 2 to 100)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="same seed, same validation speakers and withheld videos (%(default)s)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Bring a corpus in; print a report as JSON."""
+    code: int = args.prepare(args)
+    return code
+
+
+def _run_voxceleb2(args: argparse.Namespace) -> int:
+    from train.corpus.preparing import Options, prepare_voxceleb2
+
+    options = Options(args.stills, args.min_seconds, args.clips_per_video, args.val_speakers, args.seed, args.jobs)
+    report = prepare_voxceleb2(args.root, args.out, options, args.meta)
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    return 0
 
 
 def add_mix_arguments(parser: argparse.ArgumentParser) -> None:

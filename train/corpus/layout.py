@@ -168,7 +168,7 @@ def read_stills(path: Path) -> NDArray[np.uint8]:
     Raises:
         TrainError: missing, damaged, or not a row of 224x224 pictures.
     """
-    strip = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    strip = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None  # OpenCV would complain on its own
     if strip is None:
         raise TrainError(f"{path} is not a picture that can be read; fetch or make it again.")
     high, wide, _ = strip.shape

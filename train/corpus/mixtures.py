@@ -10,7 +10,7 @@ The columns are those of the lists that the field exchanges, plus optional ones;
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from train.corpus.layout import Waveform, read_piece
 from train.errors import TrainError
+from train.files import whole_file
 from train.settings import MIXTURE_RMS, SAMPLE_RATE_HZ
 
 PAIRS = ("MM", "MF", "FM", "FF")  # sex of the target, then of the interferer
@@ -50,19 +51,15 @@ class Mixture:
 
 def write_list(path: Path, rows: Iterable[Mixture]) -> int:
     """Write a list, whole or not at all, row by row: two million need no memory; returns how many there were."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     written = 0
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(field.name for field in fields(Mixture))
-            for row in rows:
-                writer.writerow(vars(row).values())
-                written += 1
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as binary:
+        file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in fields(Mixture))
+        for row in rows:
+            writer.writerow(vars(row).values())
+            written += 1
+        file.detach()  # flushed, and left to be put in its place
     return written
 
 
