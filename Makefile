@@ -23,7 +23,7 @@ test: $(VENV)/.installed check  ## style, types and every test
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy avedge.py avedge_demo.py avedge_doctor.py train export serve clients perf
+	$(BIN)/mypy avedge.py avedge_demo.py avedge_doctor.py avedge_evaluate.py train export serve clients perf
 
 fast: $(VENV)/.installed  ## the tests that take less than ten seconds each
 	$(BIN)/python -m pytest -m 'not slow'

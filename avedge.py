@@ -39,10 +39,10 @@ VERBS = (
     Verb("prepare", "train.corpus.commands", "bring VoxCeleb2 or LibriSpeech into the layout for training", "prepare"),
     Verb("mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix"),
     Verb("train", "train.commands", "train a model by its config"),
-    Verb("evaluate", "train.commands", "judge trained weights on a test split", infix="evaluate"),
+    Verb("evaluate", "avedge_evaluate", "judge trained weights, in torch or through the server"),
 )
 VERSION = "0.1.0"
-OUR_PACKAGES = ("train", "export", "serve", "clients", "perf", "avedge_demo", "avedge_doctor")
+OUR_PACKAGES = ("train", "export", "serve", "clients", "perf", "avedge_demo", "avedge_doctor", "avedge_evaluate")
 EXIT_UNEXPECTED, EXIT_OUTPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 8, 130, 143
 
 

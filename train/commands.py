@@ -1,4 +1,4 @@
-"""Train a model by its config, or judge trained weights; configs in train/configs/ open with the commands to use.
+"""Train a model by its config; configs in train/configs/ open with the commands to use.
 
 avedge train crowd --config train/configs/crowd_v_compact.yaml
 avedge train crowd --config train/configs/crowd_v_compact.yaml -- --fit.steps=10
@@ -22,14 +22,6 @@ class Training:
     summary: str
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What can be judged: `module` has `add_evaluate_arguments` and `run_evaluate`."""
-
-    module: str
-    summary: str
-
-
 TRAINED = {
     "identity": Training(
         "train.facefilter.train_identity",
@@ -44,10 +36,6 @@ TRAINED = {
         "FaceFilter's separator, identities frozen",
     ),
     "crowd": Training("train.crowd.training", "CrowdTraining", "train_crowd", "CC-AV or CC-V"),
-}
-JUDGED = {
-    "facefilter": Evaluation("train.facefilter.commands", "separation of synthetic talkers"),
-    "crowd": Evaluation("train.crowd.commands", "counting in synthetic scenes"),
 }
 
 
@@ -72,17 +60,3 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(getattr(module, training.settings), arguments.config, arguments.overrides)
     getattr(module, training.function)(settings, resume=arguments.resume)
     return 0
-
-
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `avedge evaluate`."""
-    kinds = parser.add_subparsers(dest="kind", metavar="model", required=True)
-    for name, evaluation in JUDGED.items():
-        kind = kinds.add_parser(name, help=evaluation.summary, description=evaluation.summary)
-        importlib.import_module(evaluation.module).add_evaluate_arguments(kind)
-
-
-def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Carry out `avedge evaluate`."""
-    code: int = importlib.import_module(JUDGED[arguments.kind].module).run_evaluate(arguments)
-    return code

@@ -66,6 +66,8 @@ def run_evaluate(args: argparse.Namespace, through_server: Callable[[str], Syste
         args: parsed options.
         through_server: makes the system behind a URL; None where no client is at hand.
     """
+    import torch
+
     from train.corpus.mixtures import read_list
     from train.facefilter.evaluation import Options, evaluate
     from train.facefilter.listed import evenly
@@ -76,7 +78,8 @@ def run_evaluate(args: argparse.Namespace, through_server: Callable[[str], Syste
     _check(args)
     everything = read_list(mixtures)
     rows = evenly(everything, args.limit) if args.limit else everything
-    decoder = Decoder(args.decoder, _device())
+    torch.set_num_threads(1)  # the worker processes are what runs side by side
+    decoder = Decoder(args.decoder, "cuda" if torch.cuda.is_available() else "cpu")
     system = _system(args, decoder, through_server)
     if system.blind and (args.swap or args.photos > 1 or args.both_faces):
         raise UsageError("--swap, --photos and --both-faces are about faces, and these weights are of audio only.")
@@ -139,9 +142,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--photos and --both-faces need the networks themselves; leave out --through-server.")
 
 
-def _system(
-    args: argparse.Namespace, decoder: object, through_server: Callable[[str], System] | None
-) -> System:
+def _system(args: argparse.Namespace, decoder: object, through_server: Callable[[str], System] | None) -> System:
     from train.facefilter.systems import Decoder, find_weights, load_system
 
     assert isinstance(decoder, Decoder)
@@ -160,12 +161,6 @@ def _decoder(text: str) -> int:
     if name != "griffin-lim" or not count.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no decoder; wanted mixture-phase or griffin-lim:N")
     return int(count)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _jobs(wanted: int | None, rows: int) -> int:

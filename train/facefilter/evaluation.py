@@ -56,6 +56,7 @@ class Judged:
     row: Mixture
     figures: dict[str, Figures]
     drawn: int
+    blindly: int
 
 
 def evaluate(
@@ -79,8 +80,8 @@ def evaluate(
 
     Returns:
         `overall`, `pairs` and, where the list names them, `subsets` with what `summarise` gives; `table2`: means of the
-        subsets' rows, as the paper sums up Table 3; `drawn_faces`; `skipped`: id and reason of every row that could
-        not be judged; `system`; `seconds` and `mixtures_per_s`.
+        subsets' rows, as the paper sums up Table 3; `drawn_faces`, and of them `drawn_by_sex_alone`; `skipped`: id and
+        reason of every row that could not be judged; `system`; `seconds` and `mixtures_per_s`.
 
     Raises:
         TrainError: no row could be judged.
@@ -104,6 +105,7 @@ def evaluate(
     return {
         **tabulate(judged),
         "drawn_faces": sum(row.drawn for row in judged),
+        "drawn_by_sex_alone": sum(row.blindly for row in judged),
         "skipped": [{"id": missed.id, "reason": missed.reason} for missed in skipped],
         "system": system.describe(),
         "seconds": round(seconds, 1),
@@ -114,23 +116,15 @@ def evaluate(
 def tabulate(judged: Sequence[Judged]) -> dict[str, Any]:
     """Sum figures up: `overall`, `pairs`, and `subsets` with `table2` where rows name subsets."""
 
-    def summary(chosen: Callable[[Mixture], bool]) -> dict[str, Any]:
-        return summarise([row.figures for row in judged if chosen(row.row)])
+    def by_pair(rows: Sequence[Judged]) -> dict[str, Any]:
+        return {pair: summarise([row.figures for row in rows if row.row.pair == pair]) for pair in PAIRS}
 
-    table: dict[str, Any] = {
-        "overall": summary(lambda row: True),
-        "pairs": {pair: summary(lambda row, pair=pair: row.pair == pair) for pair in PAIRS},
-    }
-    named = [name for name in SUBSETS if any(row.row.subset == name for row in judged)]
-    if named:
-        table["subsets"] = {
-            name: {
-                pair: summary(lambda row, pair=pair, name=name: (row.subset, row.pair) == (name, pair))
-                for pair in PAIRS
-            }
-            for name in named
-        }
-        table["table2"] = mean_of_rows([row for pairs in table["subsets"].values() for row in pairs.values()])
+    table = {"overall": summarise([row.figures for row in judged]), "pairs": by_pair(judged)}
+    members = {name: [row for row in judged if row.row.subset == name] for name in SUBSETS}
+    subsets = {name: by_pair(rows) for name, rows in members.items() if rows}
+    if subsets:
+        table["subsets"] = subsets
+        table["table2"] = mean_of_rows([row for pairs in subsets.values() for row in pairs.values()])
     return table
 
 
@@ -178,7 +172,7 @@ def _judge(
 
     for figures in _ahead(pool, score_outputs, arguments()):
         loaded = waiting.popleft()
-        yield Judged(loaded.row, figures, loaded.drawn)
+        yield Judged(loaded.row, figures, loaded.drawn, loaded.blindly)
 
 
 def _outputs(batch: list[Loaded], system: System, decoder: Decoder, options: Options) -> dict[str, Waveforms]:

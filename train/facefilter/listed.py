@@ -1,17 +1,19 @@
 """The rows of a list of mixtures made into sound and faces, or into the reason why a row cannot be judged.
 
 A row without a face gets one drawn from what is heard in the speaker's other recordings that the list names, else in
-the rest of the same recording: never in the two seconds that are mixed. What is made with such a face is
-semi-synthetic.
+the rest of the same recording, else one of the middle of the sex: nothing is taken from the two seconds that are mixed.
+What is made with such a face is semi-synthetic.
 """
 
 from __future__ import annotations
 
 import functools
-import zlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from train.corpus.recordings import read_recording
 from train.errors import TrainError
 from train.settings import FACE_SIZE, SAMPLE_RATE_HZ, TRAINING_SAMPLES
 
-DRAWN_FROM_S = (1.0, 20.0)  # least and most of a voice that a face is drawn from
+DRAWN_FROM_S = 20.0  # the most of a voice that a face is drawn from
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,16 @@ class Loaded:
     interferer: Waveform
     face: NDArray[np.uint8]
     other_face: NDArray[np.uint8]  # of the interferer; the target's where it is not wanted
-    drawn: int  # faces that had to be drawn
+    drawn: int  # faces that had to be drawn,
+    blindly: int  # and those of them for which nothing else of the voice was there
+
+
+class Face(NamedTuple):
+    """Somebody's stills (K, 224, 224, 3), how many were drawn, and how many of those without having heard anything."""
+
+    stills: NDArray[np.uint8]
+    drawn: int = 0
+    blindly: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,12 +108,11 @@ def requests_for(root: Path, rows: Sequence[Mixture], *, photos: int = 1, both: 
         others = () if stills else tuple(other for other in recordings[speaker] if other != file)
         return Voice(file, start, "F" if sex == "F" else "M", stills, others)
 
-    return [
-        Request(
-            root, row, *(voice(side, sex) for side, sex in zip(_sides(row), _sexes(row), strict=True)), photos, both
-        )
-        for row in rows
-    ]
+    def request(row: Mixture) -> Request:
+        target, interferer = (voice(side, sex) for side, sex in zip(_sides(row), _sexes(row), strict=True))
+        return Request(root, row, target, interferer, photos, both)
+
+    return [request(row) for row in rows]
 
 
 def load(request: Request) -> Loaded | Skipped:
@@ -113,11 +123,12 @@ def load(request: Request) -> Loaded | Skipped:
     try:
         pieces = [_piece(request.root, voice) for voice in (request.target, request.interferer)]
         mixture, target, interferer = mix(pieces[0], pieces[1], sir_db=row.sir_db)
-        face, drawn = _faces(request.root, request.target, request.photos)
-        other, others_drawn = _faces(request.root, request.interferer, request.photos) if request.both else (face, 0)
+        shown = [request.target, request.interferer] if request.both else [request.target]
+        faces = [_face(request.root, voice, request.photos) for voice in shown]
     except (TrainError, ValueError) as error:
         return Skipped(row.id, str(error))
-    return Loaded(row, mixture, target, interferer, face, other, drawn + others_drawn)
+    drawn, blindly = sum(face.drawn for face in faces), sum(face.blindly for face in faces)
+    return Loaded(row, mixture, target, interferer, faces[0].stills, faces[-1].stills, drawn, blindly)
 
 
 def evenly(rows: Sequence[Mixture], limit: int) -> list[Mixture]:
@@ -183,39 +194,37 @@ def _piece(root: Path, voice: Voice) -> Waveform:
     return piece
 
 
-def _faces(root: Path, voice: Voice, photos: int) -> tuple[NDArray[np.uint8], int]:
-    """Stills (K, 224, 224, 3), and how many of them were drawn."""
+def _face(root: Path, voice: Voice, photos: int) -> Face:
     if voice.stills:
-        return np.stack([read_face(root / file, index) for file, index in voice.stills]), 0
-    return np.stack([_drawn_face(root, voice, number) for number in range(photos)]), photos
+        return Face(np.stack([read_face(root / file, index) for file, index in voice.stills]))
+    drawn = [_drawn_face(root, voice, number) for number in range(photos)]
+    return Face(np.stack([face for face, _ in drawn]), photos, sum(not heard for _, heard in drawn))
 
 
 @functools.lru_cache(maxsize=256)
-def _drawn_face(root: Path, voice: Voice, number: int) -> Picture:
-    from train.corpus.drawn_faces import face_for_voice  # brings what measures voices, which few lists need
+def _drawn_face(root: Path, voice: Voice, number: int) -> tuple[Picture, bool]:
+    """A face, and whether it was drawn from anything that was heard."""
+    from train.corpus import drawn_faces, measure  # bring what measures voices, which few lists need
 
-    seed = zlib.crc32(f"{voice.file} {number}".encode())
-    return face_for_voice(_other_sound(root, voice), voice.sex, seed=seed)
+    seed = drawn_faces.seed_of(f"{voice.file} {number}")
+    for sound in _other_sounds(root, voice):
+        with suppress(TrainError):  # too little of it is voiced
+            return drawn_faces.face_for_voice(sound, voice.sex, seed=seed), True
+    norm = measure.NORMS[voice.sex]
+    middle = measure.VoiceMeasure(2 ** norm.pitch[0], math.exp(norm.tract[0]), norm.tilt[0])
+    return drawn_faces.draw_stills(middle, voice.sex, seed, np.random.default_rng([seed, 1]), 1)[0], False
 
 
-def _other_sound(root: Path, voice: Voice) -> Waveform:
-    """What else there is of a speaker: other recordings, else the rest of the same one."""
-    least, most = (round(seconds * SAMPLE_RATE_HZ) for seconds in DRAWN_FROM_S)
+def _other_sounds(root: Path, voice: Voice) -> Iterator[Waveform]:
+    """What else there is of a speaker: other recordings, then the rest of the same one; at most 20 s of each."""
+    most = round(DRAWN_FROM_S * SAMPLE_RATE_HZ)
     found: list[Waveform] = []
     for other in voice.others:
-        try:
+        with suppress(TrainError):  # it is not the one to be judged; another may do
             found.append(_recording(root / other))
-        except TrainError:
-            continue  # it is not the one to be judged; another may do
         if sum(map(len, found)) >= most:
             break
-    if sum(map(len, found)) < least:
-        own, first = _recording(root / voice.file), round(voice.start * SAMPLE_RATE_HZ)
-        found = [own[:first], own[first + TRAINING_SAMPLES :]]
-    sound = np.concatenate(found)[:most]
-    if len(sound) < least:
-        raise TrainError(
-            f"no face is named for {voice.file}, and there is no second of the speaker outside the mixture to draw "
-            "one from"
-        )
-    return sound
+    if found:
+        yield np.concatenate(found)[:most]
+    own, first = _recording(root / voice.file), round(voice.start * SAMPLE_RATE_HZ)
+    yield np.concatenate([own[:first], own[first + TRAINING_SAMPLES :]])[:most]

@@ -42,11 +42,14 @@ def markdown(report: dict[str, Any]) -> str:
         parts.append(f"SI-SDR against the target falls by {_db(gap)} dB when the other face is given.")
     if "subsets" in report:
         parts += ["Table 3, the paper's figures (VoxCeleb2) beside:", _table_3(report)]
-    undefined = report["overall"]["undefined"]
     parts.append(
-        f"{report['drawn_faces']} faces drawn from other sound of the speakers, {len(report['skipped'])} rows skipped, "
-        f"{undefined} with an undefined measure. accuracy: SDR to the target above SDR to the interferer; "
-        "B: by cepstral statistics; C: SI-SDRi above 1 dB."
+        f"Faces drawn from other sound of the speakers: {report['drawn_faces']}, from their sex alone "
+        f"{report['drawn_by_sex_alone']} of them. Rows skipped: {len(report['skipped'])}. Mixtures with a measure that "
+        f"is undefined: {report['overall']['undefined']}."
+    )
+    parts.append(
+        "accuracy: SDR to the target above SDR to the interferer, with its 95 % interval; B: nearer to the target by "
+        "cepstral statistics; C: SI-SDRi above 1 dB."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -154,7 +157,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are aligned for the terminal as well; all but the first to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     cells = [
-        [cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        [
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in (head, *rows)
     ]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
