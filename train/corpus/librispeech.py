@@ -2,9 +2,9 @@
 
 Speakers are split by a seeded draw, as many women as men in `test` and in `val`. A recording is a video.
 
-- Training speakers: the end of each recording is withheld as a clip of `seen`, the rest is a clip of `train`. Each also
-  comes as perturbed speakers: the voice read faster or slower (pitch, formants and rate change together) through a
-  filter with a gentle tilt. Their faces are drawn from what such a voice measures.
+- Training speakers: the end of each recording is withheld as a clip of `seen`, the rest is a clip of `train`. Each
+  also comes as perturbed speakers, whose pitch, formants and tilt are changed (`train.corpus.perturb`); their faces are
+  drawn from what such a voice measures.
 - Others: a speaker with one recording has it cut into two clips of different videos, the first half and the second.
   A clip's stills are drawn from its own voice, so that a list, which takes the face of another video, shows what was
   measured in the half that is not mixed. Nothing of the mixture reaches the face.
@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from train.corpus.drawn_faces import draw_stills, seed_of
 from train.corpus.layout import Clip, Sex, Waveform, write_clips, write_stills
 from train.corpus.measure import VoiceAnalysis, VoiceMeasure, analyse_voice
+from train.corpus.perturb import Variant, draw_variants, perturb
 from train.corpus.recordings import read_recording
 from train.errors import TrainError
 from train.settings import SAMPLE_RATE_HZ
@@ -39,8 +39,6 @@ from train.settings import SAMPLE_RATE_HZ
 log = logging.getLogger(__name__)
 
 SEEN_SAMPLES, SHORTEST = int(3.5 * SAMPLE_RATE_HZ), int(2.2 * SAMPLE_RATE_HZ)  # of a clip
-_LOWEST_RATIO, _HIGHEST_RATIO = 0.84, 1.19  # of perturbed voices: about three semitones down and up
-_STEEPEST = 2.5  # dB per octave, of the filter of a perturbed voice
 _STILLS = {"train": 4, "seen": 3, "val": 3, "test": 3}
 _QUIETEST = 1e-4  # RMS
 
@@ -52,14 +50,6 @@ class Recording:
     path: Path
     speaker: str
     sex: Sex
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A perturbation of a voice."""
-
-    ratio: float = 1.0  # of all frequencies; the duration is divided by it
-    tilt_db_per_octave: float = 0.0  # of a filter, around 1 kHz
 
 
 @dataclass(frozen=True)
@@ -189,9 +179,9 @@ def _list_table(root: Path, table: Path) -> list[Recording]:
     with table.open(newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             sex = row.get("gender")
-            if not row.get("file") or not row.get("speaker") or (sex != "F" and sex != "M"):
+            if not row.get("file") or not row.get("speaker") or sex not in ("F", "M"):
                 raise TrainError(f"{table}, line {number}: wanted file, speaker and gender F or M, found {row}.")
-            found.append(Recording(root / row["file"], row["speaker"], sex))
+            found.append(Recording(root / row["file"], row["speaker"], "F" if sex == "F" else "M"))
     return found
 
 
@@ -252,27 +242,6 @@ def make_speaker(job: SpeakerJob) -> Outcome:
     return outcome
 
 
-def draw_variants(count: int, rng: np.random.Generator) -> list[Variant]:
-    """Draw perturbations: ratios spread evenly in pitch with a jitter, never close to one; tilts evenly."""
-    low, high = np.log(_LOWEST_RATIO), np.log(_HIGHEST_RATIO)
-    places = (np.arange(count) + rng.uniform(0, 1, count)) / max(count, 1)
-    tilts = rng.permutation((np.arange(count) + 0.5) / max(count, 1) * 2 - 1) * _STEEPEST
-    return [
-        Variant(float(np.exp(low + place * (high - low))), float(tilt))
-        for place, tilt in zip(places, tilts, strict=True)
-    ]
-
-
-def perturb(waveform: Waveform, variant: Variant) -> Waveform:
-    """Read a voice (N,) faster by the ratio and tilt its spectrum around 1 kHz; the level stays."""
-    scaled = soxr.resample(waveform, SAMPLE_RATE_HZ * variant.ratio, SAMPLE_RATE_HZ)
-    spectrum = np.fft.rfft(scaled)
-    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(scaled), 1 / SAMPLE_RATE_HZ), 100) / 1000)
-    tilted = np.fft.irfft(spectrum * 10 ** (variant.tilt_db_per_octave * octaves / 20), len(scaled))
-    tilted *= np.sqrt(np.mean(scaled**2) / max(float(np.mean(tilted**2)), 1e-20))
-    return np.asarray(tilted / max(1.0, float(np.abs(tilted).max()) / 0.99), np.float32)
-
-
 def _make_recording(
     job: SpeakerJob, recording: Recording, waveform: Waveform, variants: list[Variant], outcome: Outcome
 ) -> None:
@@ -304,9 +273,9 @@ def _make_variants(
 ) -> Iterator[Clip]:
     for variant in variants:
         measure = analysis.measure(
-            pitch=variant.ratio, formants=variant.ratio, tilt_db_per_octave=variant.tilt_db_per_octave
+            pitch=variant.pitch, formants=variant.formants, tilt_db_per_octave=variant.tilt_db_per_octave
         )
-        speaker = f"{recording.speaker}@{variant.ratio:.3f}"
+        speaker = f"{recording.speaker}@{variant.name}"
         voice = perturb(waveform, variant)
         yield _write_clip(job, "train", recording, recording.path.stem, voice, measure, speaker)
 

@@ -25,6 +25,7 @@ Flags = NDArray[np.bool_]
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 420.0  # of a voice's pitch
 _PITCH_RATE_HZ, _PITCH_WINDOW, _PITCH_HOP = 8000, 384, 80  # 48 ms every 10 ms
+FRAME_RATE_HZ = _PITCH_RATE_HZ // _PITCH_HOP  # of a pitch track
 _PERIODIC = 0.75  # of a frame's energy makes it voiced,
 _HOARSE, _HOARSE_SHARE = 0.4, 0.5  # or being in the upper half of the loud frames and above 0.4, in a rough voice
 _LOUD = 0.15  # of the 95th percentile of the frames' level
@@ -98,7 +99,7 @@ class VoiceAnalysis:
             tilt_db_per_octave: slope of a filter that the voice went through.
         """
         own_hz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(self.spectrum_db))[1:]
-        octaves = np.linspace(*np.log2(_TILT_BAND_HZ), 60)
+        octaves = np.linspace(np.log2(_TILT_BAND_HZ[0]), np.log2(_TILT_BAND_HZ[1]), 60)
         levels = np.interp(octaves - np.log2(formants), np.log2(own_hz), self.spectrum_db[1:])
         slope = float(np.polyfit(octaves, levels, 1)[0])
         return VoiceMeasure(self.f0_hz * pitch, self.tract * formants, slope + tilt_db_per_octave)
