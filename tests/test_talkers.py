@@ -1,23 +1,17 @@
-"""Synthetic talkers: voices follow their hidden numbers, a detector finds the faces, mixtures have their level."""
+"""Synthetic talkers: voices follow their hidden numbers, and a detector finds the faces."""
+
+import csv
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-import soundfile
 
+from train.corpus.layout import read_piece, read_speakers, read_stills
 from train.errors import TrainError
 from train.synthetic.faces import CROP_GREY, Box, crop_face, draw_look, draw_portrait
 from train.synthetic.speech import Synthesizer, Voice, colour, scale_formants
-from train.synthetic.talkers import (
-    draw_person,
-    list_mixtures,
-    load_mixture,
-    make_talker,
-    mix,
-    read_face,
-    read_talkers,
-    synthesize_talkers,
-)
+from train.synthetic.talkers import draw_person, make_talker, synthesize_talkers
 
 TEXT = "Our new captain never mentioned the broken telescope behind the railway station."
 
@@ -116,31 +110,76 @@ def test_an_unknown_accent_is_refused_by_name():
         speak(voice(accent="xx-none"))
 
 
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_talker_is_the_same_for_the_same_seed_and_another_for_another(made_talkers, tmp_path):
     for folder, seed in (("again", 2026), ("other", 8)):
         make_talker(tmp_path / folder, "train", 1, seed)
-    for path in (made_talkers / "train" / "train-0001").iterdir():
-        again, other = (tmp_path / folder / "train" / "train-0001" / path.name for folder in ("again", "other"))
-        assert path.read_bytes() == again.read_bytes() != other.read_bytes()
+    made = files_of(made_talkers / "train-0001")
+    again, other = (files_of(tmp_path / folder / "train-0001") for folder in ("again", "other"))
+    assert len(made) == 12 and made == again
+    assert made.keys() == other.keys() and all(made[path] != other[path] for path in made)
 
 
-def test_a_data_set_has_disjoint_splits_both_sexes_and_what_its_table_says(made_talkers):
-    names = [talker.name for split in ("train", "val", "test") for talker in read_talkers(made_talkers, split)]
-    assert len(names) == len(set(names)) == 12
-    for talker in read_talkers(made_talkers, "train"):
-        seconds = sum(soundfile.info(path).frames for path in talker.voices(made_talkers)) / 16_000
-        assert seconds == pytest.approx(talker.seconds, abs=0.01) and len(talker.voices(made_talkers)) == 5
-        assert {read_face(path).shape for path in talker.faces(made_talkers)} == {(224, 224, 3)}
-        waveform, rate_hz = soundfile.read(talker.voices(made_talkers)[0])
-        assert rate_hz == 16_000 and median_f0_hz(waveform) == pytest.approx(talker.f0_hz, rel=0.12)
-    assert {talker.sex for talker in read_talkers(made_talkers, "test")} == {"F", "M"}
+def test_the_data_do_not_depend_on_the_number_of_processes(tmp_path):
+    for jobs in (1, 2):
+        synthesize_talkers(tmp_path / str(jobs), 2, seed=5, val_talkers=2, test_talkers=3, jobs=jobs)
+    one, two = (files_of(tmp_path / str(jobs)) for jobs in (1, 2))
+    assert one == two
+    assert len(one) == 2 + 7 * 12  # two tables, and six voices and pictures each
 
 
-def test_an_existing_folder_is_never_overwritten_and_a_missing_one_is_named(made_talkers, tmp_path):
+def test_no_talker_is_in_two_splits_and_two_videos_of_those_trained_on_are_withheld(made_talkers):
+    splits = {split: read_speakers(made_talkers, split) for split in ("train", "seen", "val", "test")}
+    names = {split: {one.name for one in speakers} for split, speakers in splits.items()}
+    assert names["train"] == names["seen"] and len(names["train"] | names["val"] | names["test"]) == 12
+    assert {one.sex for one in splits["test"]} == {"F", "M"}
+    videos = {split: {clip.video for clip in speakers[0].clips} for split, speakers in splits.items()}
+    assert {split: len(found) for split, found in videos.items()} == {"train": 4, "seen": 2, "val": 6, "test": 6}
+    assert not videos["train"] & videos["seen"]
+
+
+def test_voices_and_stills_are_what_the_index_and_the_hidden_numbers_say(made_talkers):
+    with (made_talkers / "talkers.csv").open(newline="") as file:
+        hidden = {row["name"]: row for row in csv.DictReader(file)}
+    for speaker in read_speakers(made_talkers, "train"):
+        for clip in speaker.clips:
+            voice = read_piece(clip.voice(made_talkers), 0, clip.samples)
+            assert 2 * 16_000 < clip.samples < 8 * 16_000
+            assert median_f0_hz(voice) == pytest.approx(float(hidden[speaker.name]["f0_hz"]), rel=0.15)
+            assert read_stills(clip.stills(made_talkers)).shape == (2, 224, 224, 3)
+
+
+def test_the_stills_of_a_video_share_their_background_and_those_of_two_videos_do_not():
+    look = draw_look("F", 0.0, 0.0, 0.0, np.random.default_rng(0))
+    corners = [
+        draw_portrait(look, np.random.default_rng(number), scene=np.random.default_rng(scene)).picture[:60, :60]
+        for number, scene in ((1, 7), (2, 7), (3, 8))
+    ]
+    colours = [corner.mean(axis=(0, 1)) for corner in corners]
+    # light and exposure change from picture to picture, the mixture of red, green and blue hardly
+    same, other = (np.abs(colours[0] / colours[0].sum() - one / one.sum()).max() for one in colours[1:])
+    assert same < 0.03 < other
+
+
+def test_an_existing_folder_is_never_overwritten_and_too_few_talkers_are_refused(made_talkers, tmp_path):
     with pytest.raises(TrainError, match="exists already"):
         synthesize_talkers(made_talkers, 4, seed=7)
-    with pytest.raises(TrainError, match="avedge synthesize talkers"):
-        read_talkers(tmp_path / "nowhere", "train")
+    with pytest.raises(TrainError, match="'test': 1.*at least 2"):
+        synthesize_talkers(tmp_path / "few", 4, seed=7, test_talkers=1)
+    assert not (tmp_path / "few").exists()
+
+
+def test_a_talker_that_fails_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "train.synthetic.talkers.draw_person",
+        lambda sex, rng: replace(draw_person(sex, rng), voice=voice(accent="xx-none")),
+    )
+    with pytest.raises(TrainError, match="xx-none"):
+        synthesize_talkers(tmp_path / "made", 2, seed=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sexes_differ_in_pitch_on_average_and_overlap():
@@ -148,27 +187,6 @@ def test_sexes_differ_in_pitch_on_average_and_overlap():
     women, men = ([draw_person(sex, rng).voice.f0_hz for _ in range(300)] for sex in ("F", "M"))
     assert np.median(women) > 1.4 * np.median(men)
     assert np.min(women) < np.max(men)
-
-
-def test_mixtures_have_the_level_and_the_ratio_asked_for():
-    rng = np.random.default_rng(0)
-    target, interferer = (rng.standard_normal(3200).astype(np.float32) * scale for scale in (0.3, 0.002))
-    mixture, wanted, other = mix(target, interferer, sir_db=5.0)
-    assert np.sqrt(np.mean(mixture**2)) == pytest.approx(0.1, rel=1e-5)
-    assert 10 * np.log10(np.mean(wanted**2) / np.mean(other**2)) == pytest.approx(5.0, abs=1e-3)
-    np.testing.assert_allclose(wanted + other, mixture, atol=1e-7)
-    with pytest.raises(ValueError, match="silence"):
-        mix(target, np.zeros_like(target))
-
-
-def test_the_list_of_mixtures_is_fixed_by_its_seed_and_its_pairs_are_what_they_say(made_talkers):
-    items = list_mixtures(made_talkers, "test", 3, seed=0)
-    assert items == list_mixtures(made_talkers, "test", 3, seed=0) != list_mixtures(made_talkers, "test", 3, seed=1)
-    assert all(item.pair == item.target.sex + item.interferer.sex for item in items)
-    assert all(item.target.name != item.interferer.name for item in items)
-    mixture, target, interferer = load_mixture(made_talkers, items[0])
-    assert mixture.shape == (31_840,)
-    np.testing.assert_allclose(target + interferer, mixture, atol=1e-7)
 
 
 def test_the_crop_follows_the_published_rule():
