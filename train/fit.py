@@ -172,7 +172,8 @@ def _quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)  # advice on workers and log intervals
     warnings.filterwarnings("ignore", "Experiment logs directory")  # an earlier log is kept under another name
-    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # of torch, by Lightning
+    for old in (".*LeafSpec", "torch.distributed.nn.functional.all_gather"):  # parts of torch that Lightning uses
+        warnings.filterwarnings("ignore", f"{old}.* is deprecated")
 
 
 def _first_step(last: Path, settings: dict[str, Any], steps: int) -> int:

@@ -135,7 +135,7 @@ class Learner(pl.LightningModule):
         return joined.flatten(0, 1)  # (processes, B, ...) -> (processes * B, ...)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
-        """One step of Lightning's loop.
+        """One step of Lightning's loop; what is logged is of the first process, and of the last part of a batch.
 
         Raises:
             TrainError: the loss is no longer a number; nothing has been learnt from it yet.
