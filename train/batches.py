@@ -15,7 +15,7 @@ from train.errors import TrainError
 
 Batch = TypeVar("Batch")
 BatchOut = TypeVar("BatchOut", covariant=True)
-_AHEAD = 4  # batches that each worker makes ahead
+AHEAD = 4  # batches that each worker makes ahead
 
 
 class Batches(Protocol[BatchOut]):
@@ -105,7 +105,7 @@ def loader(shares: Share[Batch], first_step: int, workers: int, *, pin_memory: b
         batch_size=None,
         sampler=CountingUp(first_step * shares.micro),
         num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
+        prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_prepare_worker if workers else None,
         pin_memory=pin_memory,
     )
