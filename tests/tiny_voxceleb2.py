@@ -98,9 +98,11 @@ def _write_meta(path: Path) -> None:
 def _write_sound(path: Path, voice: Waveform) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="ipod") as container:
-        stream = container.add_stream("aac", rate=RATE_HZ, layout="mono", bit_rate=64_000)
+        stream = container.add_stream(
+            "aac", rate=RATE_HZ, layout="mono", bit_rate=64_000, options={"aac_coder": "fast"}
+        )
         frame = av.AudioFrame.from_ndarray(voice[None], format="fltp", layout="mono")
-        frame.sample_rate = RATE_HZ
+        frame.sample_rate, frame.pts = RATE_HZ, 0  # with a time the delay of the encoder is noted, and skipped
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -109,7 +111,7 @@ def _write_film(path: Path, face: NDArray[np.uint8], frames: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_S, width=224, height=224, pix_fmt="yuv420p")
-        stream.options = {"preset": "ultrafast", "crf": "18"}
+        stream.options = {"preset": "ultrafast", "crf": "18", "threads": "1"}
         for number in range(frames):
             picture = face.copy()
             passed = round(224 * (number + 0.5) / frames)

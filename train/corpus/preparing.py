@@ -92,7 +92,7 @@ def prepare_voxceleb2(root: Path, out: Path, options: Options, meta: Path | None
         if isinstance(done, Clip):
             clips.append(done)
         else:
-            log.warning("left out: %s", done.message)
+            log.warning("left out: %s: %s", done.clip, done.message)
             inventory.miss(done.trouble, done.clip)
     # Only now: a video of which nothing is usable must not be one of those withheld.
     clips = assign_splits(clips, val_speakers=options.val_speakers, seed=options.seed)
@@ -141,9 +141,9 @@ def _decode(
         return Refusal("damaged sound", clip, str(error))
     seconds = len(voice) / SAMPLE_RATE_HZ
     if seconds < min_seconds:
-        return Refusal("too short", clip, f"{clip} lasts {seconds:.2f} s; wanted at least {min_seconds:g} s")
+        return Refusal("too short", clip, f"lasts {seconds:.2f} s; wanted at least {min_seconds:g} s")
     if float(np.sqrt(np.mean(np.square(voice)))) < SILENCE_RMS:
-        return Refusal("silent", clip, f"{clip} is silent")
+        return Refusal("silent", clip, "wanted a voice, and it is silent")
     try:
         return voice, read_film(recording.film(root), stills)
     except TrainError as error:
