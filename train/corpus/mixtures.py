@@ -71,19 +71,24 @@ def read_list(path: Path) -> list[Mixture]:
     """
     if not path.is_file():
         raise TrainError(f"No list of mixtures at {path}; make one with `avedge mix`, or name another.")
-    known = {field.name: field.type for field in fields(Mixture)}
-    rows = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            given = {name: value for name, value in row.items() if name in known and value not in (None, "")}
-            kinds = {"float": float, "int": int}
-            try:
-                rows.append(Mixture(**{name: kinds.get(str(known[name]), str)(text) for name, text in given.items()}))
-            except (TypeError, ValueError) as error:
-                raise TrainError(f"{path}, line {number}: {error}; see `avedge mix --help` for the columns.") from error
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [_row(path, number, row) for number, row in enumerate(csv.DictReader(file), start=2)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainError(f"{path} is not a CSV file in UTF-8 ({error}); see `avedge mix --help`.") from error
     if not rows:
         raise TrainError(f"{path} lists no mixture; wanted at least one row below its header.")
     return rows
+
+
+def _row(path: Path, number: int, cells: dict[str, str]) -> Mixture:
+    known = {field.name: field.type for field in fields(Mixture)}
+    kinds = {"float": float, "int": int}
+    given = {name: text for name, text in cells.items() if name in known and text not in (None, "")}
+    try:
+        return Mixture(**{name: kinds.get(str(known[name]), str)(text) for name, text in given.items()})
+    except (TypeError, ValueError) as error:
+        raise TrainError(f"{path}, line {number}: {error}; see `avedge mix --help` for the columns.") from error
 
 
 def load_mixture(root: Path, row: Mixture) -> tuple[Waveform, Waveform, Waveform]:

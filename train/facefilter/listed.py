@@ -120,6 +120,9 @@ def load(request: Request) -> Loaded | Skipped:
     row = request.row
     if row.pair not in PAIRS:
         return Skipped(row.id, f"pair is {row.pair!r}; wanted one of {', '.join(PAIRS)}")
+    numbers = (row.target_start, row.interferer_start, row.sir_db)
+    if not all(map(math.isfinite, numbers)):
+        return Skipped(row.id, f"starts and sir_db are {numbers}; wanted numbers")
     try:
         pieces = [_piece(request.root, voice) for voice in (request.target, request.interferer)]
         mixture, target, interferer = mix(pieces[0], pieces[1], sir_db=row.sir_db)
