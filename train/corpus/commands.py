@@ -12,8 +12,6 @@ from pathlib import Path
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `avedge prepare`."""
     parser.description = "Bring recordings into the one layout that training, `avedge mix` and `avedge evaluate` read."
-    from train.corpus.librispeech import add_librispeech_arguments, run_librispeech
-
     kinds = parser.add_subparsers(dest="kind", metavar="corpus", required=True)
     voxceleb2 = kinds.add_parser(
         "voxceleb2", help="as it unpacks: {dev,test}/{aac,mp4}/<speaker>/<video>/*, and vox2_meta.csv"
@@ -21,8 +19,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     _add_voxceleb2_arguments(voxceleb2)
     voxceleb2.set_defaults(prepare=_run_voxceleb2)
     librispeech = kinds.add_parser("librispeech", help="with faces drawn from what each voice measures")
-    add_librispeech_arguments(librispeech)
-    librispeech.set_defaults(prepare=run_librispeech)
+    _add_librispeech_arguments(librispeech)
+    librispeech.set_defaults(prepare=_run_librispeech)
 
 
 def _add_voxceleb2_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +47,26 @@ def _add_voxceleb2_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
 
 
+def _add_librispeech_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Cut LibriSpeech into clips, with faces drawn from what is measured in each voice: semi-synthetic. Wants "
+        "speech.csv (file, speaker, gender F or M), or SPEAKERS.TXT and the folders as they unpack. Made whole or not "
+        "at all; damaged and too short recordings are named, counted and left out."
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder with speech.csv or SPEAKERS.TXT")
+    parser.add_argument("--out", type=Path, default=Path("data/librispeech"), help="new folder (default: %(default)s)")
+    parser.add_argument("--held-out", type=int, default=36, help="speakers for test (default: %(default)s)")
+    parser.add_argument("--validation", type=int, default=8, help="speakers for validation (default: %(default)s)")
+    parser.add_argument(
+        "--variants", type=int, default=8, help="perturbed voices of each training speaker (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--recordings", type=int, default=20, help="at most so many of each speaker (default: %(default)s)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same corpus (default: %(default)s)")
+
+
 def run_prepare(args: argparse.Namespace) -> int:
     """Bring a corpus in; print a report as JSON."""
     code: int = args.prepare(args)
@@ -60,6 +78,15 @@ def _run_voxceleb2(args: argparse.Namespace) -> int:
 
     options = Options(args.stills, args.min_seconds, args.clips_per_video, args.val_speakers, args.seed, args.jobs)
     report = prepare_voxceleb2(args.root, args.out, options, args.meta)
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def _run_librispeech(args: argparse.Namespace) -> int:
+    from train.corpus.librispeech import Options, prepare_librispeech
+
+    options = Options(args.held_out, args.validation, args.variants, args.recordings, args.jobs, args.seed)
+    report = prepare_librispeech(args.root, args.out, options)
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
     return 0
 

@@ -98,7 +98,8 @@ def _pulse_marks(samples: Values, periods: Values, voiced: Flags) -> Values:
     """Sample numbers one period apart, on the strongest point near by where there is a pitch."""
     smooth = np.abs(gaussian_filter1d(samples, 0.0005 * SAMPLE_RATE_HZ))
     marks, place = [], int(periods[0])
-    while place < len(samples) - int(periods[place]) - 1:
+    last = len(samples) - int(periods.max()) - 1
+    while place < last:
         if voiced[place]:
             slack = int(_MARK_SLACK * periods[place])
             place += int(smooth[place - slack : place + slack + 1].argmax()) - slack
