@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out `avedge train`; the log says which weights were written. Of several processes the first one speaks."""
     from train.errors import TrainError
     from train.fit import load_settings
-    from train.processes import is_first_process
+    from train.processes import check_precision, is_first_process, trainer_layout
 
     if arguments.benchmark is not None and arguments.benchmark < 1:
         raise TrainError(f"Saw --benchmark {arguments.benchmark}; wanted at least one step to time. Give 20.")
@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     training = TRAINED[arguments.kind]
     module = importlib.import_module(training.module)
     settings = load_settings(getattr(module, training.settings), arguments.config, arguments.overrides)
+    check_precision(settings.fit.precision)  # before what may be minutes of preparation
+    trainer_layout(settings.fit.devices)
     if arguments.benchmark is None:
         getattr(module, training.train)(settings, resume=arguments.resume)
         return 0

@@ -154,7 +154,8 @@ class Samples(pl.Callback):
             return
         step = trainer.global_step
         boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        shown = pl_module.show(batch)
+        with torch.no_grad():
+            shown = pl_module.show(batch)
         try:
             for name, picture in shown.pictures.items():
                 write_atomically(self.folder / f"{name}_{step:07d}.png", _png(picture))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,15 @@ from train.crowd.network import (
 )
 from train.crowd.options import CrowdOptions, options_of
 from train.dsp import CrowdLogMel
-from train.fit import FitSettings, Learner, Prepared, fit
+from train.fit import FitSettings, Learner, Prepared, Shown, fit
+from train.pictures import coloured, in_a_column, in_a_row, titled
 from train.settings import DENSITY_HEIGHT, DENSITY_WIDTH
 
 log = logging.getLogger(__name__)
 
 _MEAN_RELU_OF_NORMAL = 1 / math.sqrt(2 * math.pi)
+_SHOWN_SCENES = 3
+_SHOWN_SIZE = 384, 216  # pixels of each
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,19 @@ class CrowdLearner(Learner):
         }
         error = (count[:, 0] - batch.patch_counts.sum(dim=1)).abs().mean()
         return {"total": total_loss(parts, self.loss_settings), **parts, "mae": error}
+
+    def show(self, batch: CrowdBatch) -> Shown:
+        """The first scenes: picture, true density and the network's, on one scale, with their counts."""
+        density = self(batch)[0].float().reshape(batch.density.shape)
+        rows = []
+        for scene in range(min(_SHOWN_SCENES, len(batch.picture))):
+            picture = cv2.resize(batch.picture[scene].cpu().numpy(), _SHOWN_SIZE, interpolation=cv2.INTER_AREA)
+            truth, answer = (maps[scene].cpu().numpy() for maps in (batch.density, density))
+            row = [titled(picture.astype(np.uint8, copy=False), "picture")]
+            for name, values in (("truth", truth), ("answer", answer)):
+                row.append(titled(coloured(values, float(truth.max()), _SHOWN_SIZE), f"{name}: {values.sum():.1f}"))
+            rows.append(in_a_row(row))
+        return Shown({"density": in_a_column(rows)}, {})
 
 
 def density_scale_of(files: list[SceneFiles], options: CrowdOptions) -> float:

@@ -22,6 +22,7 @@ from train.facefilter.losses import (
     waveform_loss,
 )
 from train.facefilter.metrics import si_sdr_db
+from train.facefilter.samples_log import shown_separation
 from train.facefilter.separator import (
     AUDIO_ONLY,
     PRESETS,
@@ -32,7 +33,7 @@ from train.facefilter.separator import (
     build_separator,
 )
 from train.files import write_atomically
-from train.fit import FitSettings, Learner, Prepared, fit
+from train.fit import FitSettings, Learner, Prepared, Shown, fit
 
 log = logging.getLogger(__name__)
 VALIDATION_BATCHES = 6  # of each source
@@ -168,6 +169,16 @@ class SeparatorLearner(Learner):
                 ).mean(),
                 "accuracy": (won > si_sdr_db(estimate, batch.voices.flip(1))).float().mean(),
             }
+
+    def show(self, batch: MixtureBatch) -> Shown:
+        """The first mixture with its first speaker: wanted, and as it comes out under the mixture's phase."""
+        voices = fast_spectrum(batch.voices[:1])  # (1, 2, 257, T)
+        mixture = voices.sum(dim=1)
+        first = MixtureBatch(batch.mixture[:1], batch.voices[:1], batch.faces[:1])
+        separated = self.separate(first, voices)[:, 0] * mixture
+        spectra = torch.cat([mixture, voices[:, 0], separated]).abs()  # (3, 257, T)
+        estimate = fast_waveform(separated, batch.voices.shape[-1])[0]
+        return shown_separation(batch.mixture[0], batch.voices[0, 0], estimate, spectra)
 
 
 def mixture_batches(settings: SeparatorTraining, split: str, face: FaceIdentity | None) -> MixtureBatches:
