@@ -9,18 +9,13 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import multiprocessing
-import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import soundfile
 
@@ -29,6 +24,7 @@ from train.corpus.layout import SPLITS, Clip, Picture, Waveform, read_stills, wr
 from train.corpus.movies import read_film
 from train.corpus.recordings import read_recording
 from train.corpus.voxceleb2 import Inventory, Recording, assign_splits, take_inventory
+from train.corpus.workers import work_through
 from train.errors import OutputError, TrainError
 from train.files import remove_leftovers, write_atomically
 from train.settings import SAMPLE_RATE_HZ
@@ -88,7 +84,7 @@ def prepare_voxceleb2(root: Path, out: Path, options: Options, meta: Path | None
         log.warning("%d %s: %s", len(names), trouble, some(names))
     bring = functools.partial(bring_clip, root=root, out=out, stills=options.stills, min_seconds=options.min_seconds)
     clips = []
-    for done in _told(_map(bring, inventory.recordings, options.jobs), len(inventory.recordings)):
+    for done in _told(work_through(bring, inventory.recordings, options.jobs, at_once=16), len(inventory.recordings)):
         if isinstance(done, Clip):
             clips.append(done)
         else:
@@ -169,28 +165,6 @@ def _writing(out: Path) -> Iterator[None]:
             f"Could not write below {out} ({error}); the clips so far are whole. Make room and run the same command "
             "again: it goes on from there."
         ) from error
-
-
-def _map(
-    bring: Callable[[Recording], Clip | Refusal], recordings: list[Recording], jobs: int
-) -> Iterator[Clip | Refusal]:
-    if jobs == 1:
-        yield from map(bring, recordings)
-        return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _leave_interrupts) as pool:
-        try:
-            yield from pool.map(bring, recordings, chunksize=16)
-        except BrokenProcessPool as error:
-            raise TrainError(
-                f"One of {jobs} processes was killed, perhaps for want of memory; the clips so far are whole. Run the "
-                "same command again, with fewer --jobs if need be: it goes on from there."
-            ) from error
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the parent, which then sends no more work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def _told(done: Iterable[Clip | Refusal], total: int) -> Iterator[Clip | Refusal]:

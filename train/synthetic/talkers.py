@@ -13,11 +13,8 @@ from __future__ import annotations
 import csv
 import functools
 import logging
-import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from train.corpus.layout import Clip, Picture, Sex, Waveform, write_clips, write_stills, write_voice
+from train.corpus.workers import work_through
 from train.errors import TrainError
 from train.synthetic.faces import Look, crop_face, draw_look, draw_portrait
 from train.synthetic.speech import ACCENTS, Synthesizer, Voice, colour, sentence
@@ -130,7 +128,9 @@ def synthesize_talkers(
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         rows, clips = [], []
-        for talker, recorded in _make_all(unfinished, counts, seed, jobs):
+        make = functools.partial(_make_numbered, root=unfinished, seed=seed)
+        places = [(split, number) for split, count in counts.items() for number in range(count)]
+        for talker, recorded in work_through(make, places, jobs, at_once=4):
             rows.append(talker)
             clips.extend(recorded)
             if len(rows) % 50 == 0:
@@ -165,17 +165,8 @@ def make_talker(root: Path, split: str, number: int, seed: int) -> tuple[Talker,
     return Talker(split, name, sex, **heard), clips
 
 
-def _make_all(root: Path, counts: dict[str, int], seed: int, jobs: int) -> Iterator[tuple[Talker, list[Clip]]]:
-    """Make all talkers in their order, in this process or in `jobs` others."""
-    splits = [split for split, count in counts.items() for _ in range(count)]
-    numbers = [number for count in counts.values() for number in range(count)]
-    make = functools.partial(make_talker, root, seed=seed)
-    if jobs == 1:
-        yield from map(make, splits, numbers)
-        return
-    # Spawned, not forked: the parent's threads and its espeak-ng must not be inherited.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(make, splits, numbers, chunksize=4)
+def _make_numbered(place: tuple[str, int], root: Path, seed: int) -> tuple[Talker, list[Clip]]:
+    return make_talker(root, *place, seed)
 
 
 def _draw_stills(look: Look, rng: np.random.Generator) -> list[Picture]:
