@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.crowd.data import batches, read_index
+from train.crowd.data import SceneBatches, batches, read_index
 from train.crowd.losses import LossSettings
 from train.crowd.network import build_crowd_counter, load_crowd_counter
 from train.crowd.options import options_of
@@ -110,6 +110,31 @@ def test_cc_av_takes_over_what_sees_from_cc_v_and_learns_to_listen_itself(traine
     own = counter.state_dict()
     assert all(torch.equal(own[name], value) for name, value in seen.items() if name.startswith("visual."))
     assert all(torch.equal(own[name], value) for name, value in listening.items())
+
+
+def test_training_batches_depend_on_seed_and_step_alone_and_their_shares_join(scenes: Path) -> None:
+    files = read_index(scenes, "train")
+    made = SceneBatches(files, batch_size=2, seed=3)
+    late = made.batch(7, 0, 1)
+    for one, other in zip(late, SceneBatches(files, batch_size=2, seed=3).batch(7, 0, 1), strict=True):
+        assert torch.equal(one, other)
+    shares = [made.batch(7, part, 2) for part in range(2)]
+    for whole, *parts in zip(late, *shares, strict=True):
+        assert torch.equal(whole, torch.cat(parts))
+    assert not torch.equal(late.picture, made.batch(6, 0, 1).picture)
+    # three steps of two are two rounds: every scene twice
+    counts = torch.cat([made.batch(step, 0, 1).patch_counts.sum(dim=1) for step in range(3)])
+    truth = torch.tensor([float(len(scene.points)) for scene in files]).repeat(2)
+    torch.testing.assert_close(counts.sort().values, truth.sort().values, rtol=1e-4, atol=1e-3)
+
+
+def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
+    batch = next(batches(read_index(scenes, "train"), 2))
+    learner = CrowdLearner(build_crowd_counter("compact", True, **TINY), LossSettings(), FitSettings(steps=1)).eval()
+    with torch.no_grad():
+        shown = learner.show(batch)
+    picture = shown.pictures["density"]
+    assert picture.dtype == "uint8" and picture.shape == (2 * (216 + 22) + 6, 3 * 384 + 2 * 6, 3)
 
 
 def test_a_few_steps_on_one_scene_bring_its_count_nearer(scenes: Path) -> None:

@@ -143,7 +143,7 @@ class Learner(pl.LightningModule):
         losses = self.losses(batch)
         total = losses["total"]
         if not torch.isfinite(total):
-            self._give_up("loss", float(total))
+            self._give_up("loss", total.item())
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         return total
 
@@ -161,7 +161,7 @@ class Learner(pl.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm or math.inf)
         if self.settings.precision != "16-mixed" and not torch.isfinite(norm):
-            self._give_up("gradient's norm", float(norm))
+            self._give_up("gradient's norm", norm.item())
         rate = optimizer.param_groups[0]["lr"]
         self.log_dict({"optimizer/gradient_norm": norm, "optimizer/learning_rate": rate})
 

@@ -118,7 +118,7 @@ class CrowdLearner(Learner):
         return {"total": total_loss(parts, self.loss_settings), **parts, "mae": error}
 
     def show(self, batch: CrowdBatch) -> Shown:
-        """The first scenes: picture, true density and the network's, on one scale, with their counts."""
+        """The first scenes: picture, true density and the network's, each on its own scale, with their counts."""
         density = self(batch)[0].float().reshape(batch.density.shape)
         rows = []
         for scene in range(min(_SHOWN_SCENES, len(batch.picture))):
@@ -126,7 +126,7 @@ class CrowdLearner(Learner):
             truth, answer = (maps[scene].cpu().numpy() for maps in (batch.density, density))
             row = [titled(picture.astype(np.uint8, copy=False), "picture")]
             for name, values in (("truth", truth), ("answer", answer)):
-                row.append(titled(coloured(values, float(truth.max()), _SHOWN_SIZE), f"{name}: {values.sum():.1f}"))
+                row.append(titled(coloured(values, float(values.max()), _SHOWN_SIZE), f"{name}: {values.sum():.1f}"))
             rows.append(in_a_row(row))
         return Shown({"density": in_a_column(rows)}, {})
 
