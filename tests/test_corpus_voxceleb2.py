@@ -216,6 +216,13 @@ def test_a_tree_with_nothing_usable_is_refused_with_what_is_wrong(tmp_path):
         Options(stills=0)
 
 
+def test_another_corpus_is_never_written_into(tree, made_talkers):
+    index = (made_talkers / "clips.csv").read_bytes()
+    done = prepare(tree[0], made_talkers)
+    assert done.returncode == 4 and "holds another corpus already" in done.stderr
+    assert (made_talkers / "clips.csv").read_bytes() == index
+
+
 def test_splits_follow_from_a_speakers_name_whoever_else_there_is():
     def people(count):
         return [

@@ -20,7 +20,17 @@ import numpy as np
 import soundfile
 
 from train.corpus.drawer import some
-from train.corpus.layout import SPLITS, Clip, Picture, Waveform, read_stills, write_clips, write_stills, write_voice
+from train.corpus.layout import (
+    INDEX,
+    SPLITS,
+    Clip,
+    Picture,
+    Waveform,
+    read_stills,
+    write_clips,
+    write_stills,
+    write_voice,
+)
 from train.corpus.movies import read_film
 from train.corpus.recordings import read_recording
 from train.corpus.voxceleb2 import Inventory, Recording, assign_splits, take_inventory
@@ -31,6 +41,7 @@ from train.settings import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
 
+REPORT, CORPUS = "report.json", "VoxCeleb2"
 SILENCE_RMS = 1e-4
 _PROGRESS_S = 10.0
 _EXAMPLES = 20  # names of each trouble in the report
@@ -76,9 +87,10 @@ def prepare_voxceleb2(root: Path, out: Path, options: Options, meta: Path | None
         what was made and what is missing or was left out; also written to `<out>/report.json`.
 
     Raises:
-        TrainError: no such layout at the root, or no usable clip in it.
+        TrainError: no such layout at the root, no usable clip in it, or another corpus at `out`.
         OutputError: the disk is full or cannot be written; run again to go on.
     """
+    _refuse_another_corpus(out)
     inventory = take_inventory(root, meta, clips_per_video=options.clips_per_video)
     for trouble, names in inventory.missing.items():
         log.warning("%d %s: %s", len(names), trouble, some(names))
@@ -101,8 +113,19 @@ def prepare_voxceleb2(root: Path, out: Path, options: Options, meta: Path | None
         )
     with _writing(out):
         write_clips(out, clips)
-        write_atomically(out / "report.json", json.dumps(report, indent=2).encode())
+        write_atomically(out / REPORT, json.dumps(report, indent=2).encode())
     return report
+
+
+def _refuse_another_corpus(out: Path) -> None:
+    """Clips are added to what an earlier run has left, but never to somebody else's index."""
+    report = out / REPORT
+    ours = report.is_file() and json.loads(report.read_bytes()).get("corpus") == CORPUS
+    if (out / INDEX).is_file() and not ours:
+        raise TrainError(
+            f"{out} holds another corpus already; wanted a new folder, or one that `avedge prepare voxceleb2` made. "
+            "Name another with --out."
+        )
 
 
 def bring_clip(recording: Recording, *, root: Path, out: Path, stills: int, min_seconds: float) -> Clip | Refusal:
@@ -198,4 +221,4 @@ def _report(clips: list[Clip], inventory: Inventory) -> dict[str, Any]:
     left_out = {
         trouble: {"count": len(names), "examples": names[:_EXAMPLES]} for trouble, names in inventory.missing.items()
     }
-    return {"splits": splits, "left_out": left_out}
+    return {"corpus": CORPUS, "splits": splits, "left_out": left_out}
