@@ -206,9 +206,8 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_it_is_learnt(tmp_path
 def test_every_validation_leaves_pictures_sounds_and_a_board(tmp_path: Path) -> None:
     small_training.trained(tmp_path)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
-    assert names == [
-        f"{name}_{step:07d}.{kind}" for name, kind in (("grey", "png"), ("tone", "wav")) for step in (2, 4, 6)
-    ]
+    steps = ("0000002", "0000004", "0000006")
+    assert names == [f"grey_{step}.png" for step in steps] + [f"tone_{step}.wav" for step in steps]
     assert cv2.imread(str(tmp_path / "samples" / "grey_0000002.png")).shape == (5, 7, 3)
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
@@ -254,7 +253,7 @@ def test_the_benchmark_finds_who_waits_for_whom(tmp_path: Path) -> None:
     settings = FitSettings(steps=10_000)
     slow = benchmark(Prepared(settings, Line(settings), Slow(0.05), [], tmp_path), 6)
     assert slow["items_per_step"] == 16 and slow["wait_share"] > 0.7
-    assert slow["data_items_per_s"] == pytest.approx(16 / 0.05, rel=0.2)
+    assert slow["data_items_per_s"] == pytest.approx(16 / 0.05, rel=0.4)
     assert slow["step_items_per_s"] > 2 * slow["together_items_per_s"]
     ahead = benchmark(Prepared(settings, SlowLine(replace(settings, workers=1)), Slow(0.01), [], tmp_path), 6)
     assert ahead["wait_share"] < 0.3
