@@ -349,6 +349,7 @@ def test_reports_of_several_systems_become_one_table(recordings, weights, blind_
     with pytest.raises(TrainError, match=r"attention\.json is not a report"):
         write_report(tmp_path / "results", "audio_only", report, "again")
     assert "audio-visual" not in table_2({"attention": written})
+    assert "| griffin_lim_5 | mixture-phase |" in table_2({"griffin_lim_5": written})
 
 
 def test_weights_are_found_by_folder_or_by_file_and_their_lack_is_told(weights, blind_weights, tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -55,7 +56,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object on stdout in place of the tables")
     output.add_argument("--report", type=Path, metavar="FOLDER", help="add JSON and table to a folder, paper's beside")
-    output.add_argument("--srl", action="store_true", help="in the report: the weights were trained with L_SRL")
+    output.add_argument(
+        "--name", type=_name, help="in the report; attention_srl for weights trained with L_SRL (default: the system)"
+    )
     output.add_argument("--jobs", type=int, help="worker processes (default: one for each core)")
 
 
@@ -66,17 +69,19 @@ def run_evaluate(args: argparse.Namespace, through_server: Callable[[str], Syste
         args: parsed options.
         through_server: makes the system behind a URL; None where no client is at hand.
     """
-    import torch
-
     from train.corpus.mixtures import read_list
-    from train.facefilter.evaluation import Options, evaluate
-    from train.facefilter.listed import evenly
-    from train.facefilter.report import markdown, system_name, write_report
-    from train.facefilter.systems import Decoder
 
     mixtures, root = _places(args)
     _check(args)
-    everything = read_list(mixtures)
+    everything = read_list(mixtures)  # a list that cannot be read is told before torch has loaded
+
+    import torch
+
+    from train.facefilter.evaluation import Options, evaluate
+    from train.facefilter.listed import evenly
+    from train.facefilter.report import markdown, write_report
+    from train.facefilter.systems import Decoder
+
     rows = evenly(everything, args.limit) if args.limit else everything
     torch.set_num_threads(1)  # the worker processes are what runs side by side
     decoder = Decoder(args.decoder, "cuda" if torch.cuda.is_available() else "cpu")
@@ -93,7 +98,7 @@ def run_evaluate(args: argparse.Namespace, through_server: Callable[[str], Syste
     report = evaluate(root, rows, system, decoder, options, among=everything)
     if args.report:
         command = shlex.join(["avedge", *sys.argv[1:]])
-        log.info("wrote %s", write_report(args.report, system_name(report, args.srl), report, command))
+        log.info("wrote %s", write_report(args.report, args.name or report["system"]["kind"], report, command))
     sys.stdout.write(json.dumps(report) + "\n" if args.json else markdown(report))
     return EXIT_SOME_SKIPPED if report["skipped"] else 0
 
@@ -161,6 +166,12 @@ def _decoder(text: str) -> int:
     if name != "griffin-lim" or not count.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no decoder; wanted mixture-phase or griffin-lim:N")
     return int(count)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name; wanted small letters, digits and underscores")
+    return text
 
 
 def _jobs(wanted: int | None, rows: int) -> int:

@@ -55,34 +55,32 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def table_2(reports: dict[str, dict[str, Any]]) -> str:
-    """The paper's Table 2 with ours beside it: means over the rows of Table 3, by system (one of `TABLE_2`)."""
-    head = ("system", "SDRi dB", "accuracy", "best order SDRi dB", "ceiling SDRi dB", "paper: SDRi dB", "paper: accuracy")
+    """The paper's Table 2 with ours beside it, means over the rows of Table 3; by name, the paper's systems first."""
+    head = (
+        "system", "decoder", "SDRi dB", "accuracy", "SI-SDRi dB", "best order SDRi dB", "ceiling SDRi dB",
+        "paper: SDRi dB", "paper: accuracy",
+    )  # fmt: skip
     rows = []
-    for system, (title, paper_db, paper_accuracy) in TABLE_2.items():
-        if system not in reports:
-            continue
-        ours = reports[system].get("table2", reports[system]["overall"])
-        ceiling = reports[system]["overall"].get("oracle", {})
-        rows.append(
-            (
-                title,
-                _db(ours["sdri_db"]),
-                _percent(ours["accuracy"]),
-                _db(ours.get("best_permutation", {}).get("sdri_db")),
-                _db(ceiling.get("sdri_db")),
-                f"{paper_db:.3f}",
-                _percent(paper_accuracy),
-            )
+    for name, report in reports.items():
+        title, paper_db, paper_accuracy = TABLE_2.get(name, (name, None, None))
+        ours = report.get("table2", report["overall"])
+        figures = (
+            _db(ours["sdri_db"]),
+            _percent(ours["accuracy"]),
+            _db(ours["si_sdri_db"]),
+            _db(ours.get("best_permutation", {}).get("sdri_db")),
+            _db(report["overall"].get("oracle", {}).get("sdri_db")),
         )
+        rows.append((title, report["system"]["decoder"], *figures, _db(paper_db, 3), _percent(paper_accuracy)))
     return _table(head, rows)
 
 
-def write_report(folder: Path, system: str, report: dict[str, Any], command: str) -> Path:
-    """Add a system's figures to a folder: `<system>.json`, and `table.md` of all systems that the folder has.
+def write_report(folder: Path, name: str, report: dict[str, Any], command: str) -> Path:
+    """Add figures to a folder: `<name>.json`, and `table.md` of all that the folder has.
 
     Args:
         folder: made where it is missing.
-        system: one of `TABLE_2`, or `served`.
+        name: one of `TABLE_2` to stand beside the paper's system, or another for a variation.
         report: what `evaluation.evaluate` gave.
         command: what to type for the same figures.
 
@@ -90,29 +88,27 @@ def write_report(folder: Path, system: str, report: dict[str, Any], command: str
         TrainError: the folder holds a report that is damaged.
         OSError: it cannot be written.
     """
-    path = folder / f"{system}.json"
-    whole = {"system_name": system, "environment": stamp(command), **report}
+    path = folder / f"{name}.json"
+    whole = {"name": name, "environment": stamp(command), **report}
     write_atomically(path, (json.dumps(whole, indent=1) + "\n").encode())
-    titles = {name: row[0] for name, row in TABLE_2.items()} | {"served": "through the server"}
-    reports = {name: _read(other) for name in titles if (other := folder / f"{name}.json").is_file()}
-    parts = ["# Table 2: four systems, ours beside the paper's (VoxCeleb2)", table_2(reports)]
+    present = sorted(other.stem for other in folder.glob("*.json"))
+    names = [*(name for name in TABLE_2 if name in present), *(name for name in present if name not in TABLE_2)]
+    reports = {name: _read(folder / f"{name}.json") for name in names}
+    parts = ["# Table 2, ours beside the paper's (VoxCeleb2)", table_2(reports)]
     for name, found in reports.items():
-        parts += [f"# {titles[name]}", f"`{found['environment']['command']}`", markdown(found)]
+        title = TABLE_2[name][0] if name in TABLE_2 else name
+        parts += [f"# {title}", f"`{found['environment']['command']}`", markdown(found)]
     write_atomically(folder / "table.md", "\n\n".join(parts).encode())
     return path
-
-
-def system_name(report: dict[str, Any], trained_with_srl: bool) -> str:
-    """Which row of Table 2 a report belongs to; weights do not say whether L_SRL was in their loss."""
-    kind = str(report["system"]["kind"])
-    return "attention_srl" if kind == "attention" and trained_with_srl else kind
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text())
+        if not {"overall", "pairs", "system", "environment"} <= set(report):
+            raise ValueError("no report of an evaluation")
         return report
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise TrainError(f"{path} is not a report that can be read ({error}); remove it or make it again.") from error
 
 
@@ -167,8 +163,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
 
 
-def _db(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _db(value: float | None, places: int = 2) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
 
 
 def _percent(share: float | None) -> str:
