@@ -34,6 +34,7 @@ from train.facefilter.separator import (
 )
 from train.files import write_atomically
 from train.fit import FitSettings, Learner, Prepared, Shown, fit
+from train.statistics import settle_statistics
 
 log = logging.getLogger(__name__)
 VALIDATION_BATCHES = 6  # of each source
@@ -227,6 +228,7 @@ def train_separator(settings: SeparatorTraining, *, resume: bool = False) -> Sep
     prepared = prepare_separator(settings)
     learner = prepared.learner
     fit(prepared, resume=resume)
+    settle_statistics(learner, prepared.train_batches)
     model = SEPARATOR if settings.system == "face" else AUDIO_ONLY
     save_weights(settings.weights, learner.separator, model=model, options=learner.options)
     log.info("wrote %s", settings.weights)
