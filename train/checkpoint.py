@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +15,8 @@ from torch import nn
 from train.errors import TrainError
 from train.files import write_atomically
 from train.processes import is_first_process
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str, Any]) -> None:
@@ -76,3 +79,19 @@ def load_weights(path: Path, module: nn.Module, *, model: str) -> None:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise TrainError(f"{path} does not fit the network its header asks for: {error}") from error
+
+
+def load_network(build: Callable[..., Network], path: Path, *, model: str) -> Network:
+    """Rebuild a network from a file written by `save_weights`, in evaluation mode.
+
+    Args:
+        build: the network's class, or whatever makes it of the stored options.
+        path: the file.
+        model: the model that it must hold.
+
+    Raises:
+        TrainError: the file is missing, damaged or of another model.
+    """
+    network = build(**read_options(path, model=model))
+    load_weights(path, network, model=model)
+    return network.eval()

@@ -13,19 +13,14 @@ Speakers are split by a seeded draw, as many women as men in `test` and in `val`
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from train.corpus.drawn_faces import draw_stills, seed_of
@@ -34,6 +29,7 @@ from train.corpus.librispeech_files import Recording, list_recordings
 from train.corpus.measure import VoiceMeasure, analyse_voice, measure_voice
 from train.corpus.perturb import Variant, draw_variants, perturb
 from train.corpus.recordings import read_recording
+from train.corpus.workers import work_through
 from train.errors import OutputError, TrainError
 from train.settings import SAMPLE_RATE_HZ
 
@@ -117,7 +113,7 @@ def prepare_librispeech(root: Path, out: Path, options: Options) -> dict[str, An
     ]
     try:
         unfinished.mkdir(parents=True)
-        outcomes = list(_told(_work_through(work, options.jobs), len(work)))
+        outcomes = list(_told(work_through(make_speaker, work, options.jobs), len(work)))
         clips = sorted((clip for done in outcomes for clip in done.clips), key=lambda c: (c.split, c.speaker, c.video))
         report = _report(clips, outcomes)
         if not any(clip.split == "train" for clip in clips):
@@ -224,26 +220,6 @@ def _write_clip(job: SpeakerJob, clip: Clip, waveform: Waveform, measure: VoiceM
     rng = np.random.default_rng([job.seed, seed_of(f"{clip.speaker}/{clip.video}")])
     write_stills(clip.stills(job.out), draw_stills(measure, clip.sex, seed_of(clip.speaker), rng, clip.faces))
     return clip
-
-
-def _work_through(work: list[SpeakerJob], jobs: int) -> Iterator[Outcome]:
-    if jobs == 1:
-        yield from map(make_speaker, work)
-        return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin_worker) as pool:
-        try:
-            yield from pool.map(make_speaker, work)
-        except BrokenProcessPool as error:
-            raise TrainError(
-                f"One of {jobs} processes was killed, perhaps for want of memory; nothing was kept. Run again with "
-                "fewer --jobs."
-            ) from error
-
-
-def _begin_worker() -> None:
-    """Ctrl-C is for the parent, which then sends no more work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def _told(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.checkpoint import load_weights, read_options
+from train.checkpoint import load_network
 from train.settings import IDENTITY_SIZE
 
 FACE_IDENTITY = "facefilter_identity"
@@ -167,9 +167,7 @@ def load_face_identity(path: Path) -> FaceIdentity:
     Raises:
         TrainError: the file is missing, damaged or of another model.
     """
-    network = FaceIdentity(**read_options(path, model=FACE_IDENTITY))
-    load_weights(path, network, model=FACE_IDENTITY)
-    return network.eval()
+    return load_network(FaceIdentity, path, model=FACE_IDENTITY)
 
 
 def load_speech_identity(path: Path) -> SpeechIdentity:
@@ -178,6 +176,4 @@ def load_speech_identity(path: Path) -> SpeechIdentity:
     Raises:
         TrainError: the file is missing, damaged or of another model.
     """
-    network = SpeechIdentity(**read_options(path, model=SPEECH_IDENTITY))
-    load_weights(path, network, model=SPEECH_IDENTITY)
-    return network.eval()
+    return load_network(SpeechIdentity, path, model=SPEECH_IDENTITY)

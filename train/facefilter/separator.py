@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.checkpoint import load_weights, read_options
+from train.checkpoint import load_network
 from train.settings import FREQUENCY_BINS, IDENTITY_SIZE
 
 SEPARATOR = "facefilter_separator"
@@ -213,9 +213,7 @@ def load_separator(path: Path) -> Separator:
     Raises:
         TrainError: the file is missing, damaged or of another model.
     """
-    network = Separator(**read_options(path, model=SEPARATOR))
-    load_weights(path, network, model=SEPARATOR)
-    return network.eval()
+    return load_network(Separator, path, model=SEPARATOR)
 
 
 def build_audio_only(preset: str = "paper", **options: Any) -> AudioOnlySeparator:
@@ -229,6 +227,4 @@ def load_audio_only(path: Path) -> AudioOnlySeparator:
     Raises:
         TrainError: the file is missing, damaged or of another model.
     """
-    network = AudioOnlySeparator(**read_options(path, model=AUDIO_ONLY))
-    load_weights(path, network, model=AUDIO_ONLY)
-    return network.eval()
+    return load_network(AudioOnlySeparator, path, model=AUDIO_ONLY)
