@@ -333,12 +333,14 @@ def test_the_papers_rows_have_its_own_mean():
 
 
 def test_reports_of_several_systems_become_one_table(recordings, weights, blind_weights, tmp_path):
-    rows = [replace(SEEN, subset="seen-heard"), replace(SEEN, id="2", subset="unseen-unheard", target_start=1.0)]
+    other = replace(SEEN, id="2", corpus="elsewhere", subset="unseen-unheard", target_start=1.0)
+    rows = [replace(SEEN, subset="seen-heard"), other]
     for folder, name in ((weights, "attention"), (blind_weights, "audio_only")):
         system, decoder = tiny_system(folder)
         report = evaluate(recordings, rows, system, decoder, Options(oracle=True))
         path = write_report(tmp_path / "results", name, report, f"avedge evaluate facefilter --weights {name}")
         assert "| unseen-unheard   |   FM | 1 |" in markdown(report) and "3.830" in markdown(report)
+        assert "| elsewhere |" in markdown(report) and report["corpora"]["elsewhere"]["n"] == 1
     written = json.loads(path.read_text())
     assert written["environment"]["command"] == "avedge evaluate facefilter --weights audio_only"
     assert {"commit", "machine", "packages", "measured_at_utc"} <= set(written["environment"])

@@ -79,9 +79,10 @@ def evaluate(
         among: the whole list, in which speakers' other recordings are looked for, where `rows` is a part of it.
 
     Returns:
-        `overall`, `pairs` and, where the list names them, `subsets` with what `summarise` gives; `table2`: means of the
-        subsets' rows, as the paper sums up Table 3; `drawn_faces`, and of them `drawn_by_sex_alone`; `skipped`: id and
-        reason of every row that could not be judged; `system`; `seconds` and `mixtures_per_s`.
+        `overall`, `pairs` and, where the list has several, `corpora` and `subsets` with what `summarise` gives;
+        `table2`: means of the subsets' rows, as the paper sums up Table 3; `drawn_faces`, and of them
+        `drawn_by_sex_alone`; `skipped`: id and reason of every row that could not be judged; `system`; `seconds` and
+        `mixtures_per_s`.
 
     Raises:
         TrainError: no row could be judged.
@@ -102,6 +103,7 @@ def evaluate(
             "Check the list and the root folder of its paths (--root)."
         )
     seconds = time.monotonic() - began
+    log.info("%d mixtures judged in %.0f s, %.1f a second", len(judged), seconds, len(judged) / seconds)
     return {
         **tabulate(judged),
         "drawn_faces": sum(row.drawn for row in judged),
@@ -114,7 +116,7 @@ def evaluate(
 
 
 def tabulate(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Sum figures up: `overall`, `pairs`, and `subsets` with `table2` where rows name subsets."""
+    """Sum figures up: `overall`, `pairs`, `corpora` if of several, `subsets` and `table2` where rows name subsets."""
 
     def by_pair(rows: Sequence[Judged]) -> dict[str, Any]:
         return {pair: summarise([row.figures for row in rows if row.row.pair == pair]) for pair in PAIRS}
@@ -122,6 +124,11 @@ def tabulate(judged: Sequence[Judged]) -> dict[str, Any]:
     table = {"overall": summarise([row.figures for row in judged]), "pairs": by_pair(judged)}
     members = {name: [row for row in judged if row.row.subset == name] for name in SUBSETS}
     subsets = {name: by_pair(rows) for name, rows in members.items() if rows}
+    corpora = list(dict.fromkeys(row.row.corpus for row in judged))
+    if len(corpora) > 1:
+        table["corpora"] = {
+            name: summarise([row.figures for row in judged if row.row.corpus == name]) for name in corpora
+        }
     if subsets:
         table["subsets"] = subsets
         table["table2"] = mean_of_rows([row for pairs in subsets.values() for row in pairs.values()])
@@ -225,14 +232,13 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _told(judged: Iterable[Judged], total: int) -> Iterator[Judged]:
-    """Say now and then how far it is, and in the end how fast it went."""
-    began = last = time.monotonic()
-    done = 0
+    """Say now and then how far it is; the pace is that since the first row, before which the workers start."""
+    first = last = 0.0
     for done, row in enumerate(judged, start=1):
         now = time.monotonic()
-        if now - last > _TOLD_EVERY_S:
-            last, rate = now, done / (now - began)
+        if done == 1:
+            first = last = now
+        elif now - last > _TOLD_EVERY_S:
+            last, rate = now, (done - 1) / (now - first)
             log.info("%d of %d mixtures, %.1f a second, %.0f s to go", done, total, rate, (total - done) / rate)
         yield row
-    rate = done / max(time.monotonic() - began, 1e-9)
-    log.info("%d mixtures judged, %.1f a second", done, rate)

@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _rows(report: dict[str, Any], name: str | None = None) -> list[tuple[str, ...]]:
     """Overall and by pair; with a name, of that other output."""
-    groups = {"overall": report["overall"], **report["pairs"]}
+    groups = {"overall": report["overall"], **report["pairs"], **report.get("corpora", {})}
     chosen = {title: group if name is None else group.get(name) for title, group in groups.items()}
     return [_row(title, group) for title, group in chosen.items() if group and group["n"]]
 
