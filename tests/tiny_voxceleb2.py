@@ -1,6 +1,6 @@
 """A tiny VoxCeleb2 in its own layout: real AAC and MP4 files of synthetic voices and faces, with what is wrong in it.
 
-Ten speakers (six of dev with five videos, four of test with two), and beside them: a speaker of the table who is not on
+Twelve speakers (eight of dev with five videos, four of test with two), and beside them: a speaker of the table who is not on
 disk, one on disk who is not in the table, damaged sound, a damaged film, a clip of a second, and sound without film.
 """
 
@@ -22,7 +22,7 @@ from train.synthetic.talkers import draw_person, look_of, speak
 RATE_HZ, FRAMES_PER_S = 16_000, 25
 BAR_PIXELS = 16  # high, at the lower edge of every picture: how much of the film has passed
 PEOPLE: dict[str, tuple[str, Sex]] = {
-    **{f"id{number:05d}": ("dev", "FM"[number % 2]) for number in range(10, 16)},  # type: ignore[dict-item]
+    **{f"id{number:05d}": ("dev", "FM"[number % 2]) for number in range(10, 18)},  # type: ignore[dict-item]
     **{f"id{number:05d}": ("test", "FM"[number % 2]) for number in range(20, 24)},  # type: ignore[dict-item]
 }
 VIDEOS = {"dev": 5, "test": 2}
