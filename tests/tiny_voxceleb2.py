@@ -1,7 +1,8 @@
 """A tiny VoxCeleb2 in its own layout: real AAC and MP4 files of synthetic voices and faces, with what is wrong in it.
 
-Twelve speakers (eight of dev with five videos, four of test with two), and beside them: a speaker of the table who is not on
-disk, one on disk who is not in the table, damaged sound, a damaged film, a clip of a second, and sound without film.
+Twelve speakers (eight of dev with five videos, four of test with two), and beside them: a speaker of the table who is
+not on disk, one on disk who is not in the table, damaged sound, a damaged film, a clip of a second, and sound without
+film.
 """
 
 from __future__ import annotations
