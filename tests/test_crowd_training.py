@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import avedge
 from train.crowd.data import SceneBatches, batches, read_index
 from train.crowd.losses import LossSettings
 from train.crowd.network import build_crowd_counter, load_crowd_counter
@@ -126,6 +128,20 @@ def test_training_batches_depend_on_seed_and_step_alone_and_their_shares_join(sc
     counts = torch.cat([made.batch(step, 0, 1).patch_counts.sum(dim=1) for step in range(3)])
     truth = torch.tensor([float(len(scene.points)) for scene in files]).repeat(2)
     torch.testing.assert_close(counts.sort().values, truth.sort().values, rtol=1e-4, atol=1e-3)
+
+
+def test_the_command_prints_a_benchmark_as_one_json_object_and_trains_nothing(
+    scenes: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = root / "train" / "configs" / "crowd_v_compact.yaml"
+    places = [f"--data={scenes}", f"--run={tmp_path / 'run'}", f"--weights={tmp_path / 'crowd_v.safetensors'}"]
+    changes = [*places, f"--options={json.dumps(TINY)}", "--batch_size=2"]
+    assert avedge.main(["train", "crowd", "--config", str(config), "--benchmark", "2", "--", *changes]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == "crowd" and report["steps"] == report["items_per_step"] == 2
+    assert 0 <= report["wait_share"] <= 1 and report["data_items_per_s"] > 0
+    assert report["together_items_per_s"] > 0 and report["step_items_per_s"] > 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:

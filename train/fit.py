@@ -4,6 +4,7 @@ One process or many, interrupted or not, with loader workers or without: the wei
 numbers are functions of the step (`train.batches`, `StepSeeds`), and checkpoints hold the rest. On CPU a resumed run
 equals an uninterrupted one bit for bit. Processes that share a batch equal one that accumulates as many parts up to the
 order of a sum; they do not equal one that takes the batch whole, whose batch normalisation sees all of it at once.
+Every process validates on everything; the first one logs and writes.
 """
 
 from __future__ import annotations

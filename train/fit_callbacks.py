@@ -118,12 +118,12 @@ class StepBar(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw it."""
-        self.bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, unit="step", file=sys.stderr)
+        self.bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, unit=" steps", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
         """Move it on."""
         if trainer.global_step > self.bar.n:
-            self.bar.set_postfix_str(_line_of(trainer, "train/total").strip(), refresh=False)
+            self.bar.set_postfix_str(f"loss{_line_of(trainer, 'train/total')}", refresh=False)
             self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -47,7 +47,7 @@ class FitSettings:
     ema_decay: float = 0.998  # of the averaged weights, which are what is kept
     log_every_steps: int = 25
     validate_every_steps: int = 500
-    checkpoint_every_minutes: float = 10.0  # besides one at every validation
+    checkpoint_every_minutes: float = 10.0  # besides one at every validation; 0: at every step
     precision: Precision = "32-true"  # `mixed`: matrix products in 16 bits; losses and spectra stay in 32
     threads: int = 1  # torch threads of each process
     workers: int = 0  # processes that make batches ahead, for each that trains; 0: that one makes them itself
