@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from train.corpus.mixtures import PAIRS, SUBSETS, Mixture
 from train.errors import TrainError
@@ -200,13 +202,13 @@ def _workers(jobs: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
     if not jobs:
         return nullcontext()
     # Not forked: a copy of a process in which torch has started threads may wait for them for ever.
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker)
 
 
-def _one_thread() -> None:
-    import torch
-
+def _begin_worker() -> None:
+    """Keep to one core, and leave an interrupt to the process that gives the work."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ahead(
