@@ -11,15 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_librispeech import write_tiny_librispeech
 
 # The long ones with so little data and so few steps that they end in seconds; everything else runs as printed.
 SHORTENED = {
-    "avedge synthesize talkers": "--talkers 4",
+    "avedge synthesize talkers": "--talkers 4 --val-talkers 4 --test-talkers 4",
+    "avedge prepare librispeech": "--held-out 4 --validation 4 --variants 1",
+    "avedge mix": "--per-subset 2 --val 4",
     "avedge synthesize scenes": "--scenes 8",
-    "avedge train identity": "-- --fit.steps=1 --talkers_per_batch=2",
-    "avedge train facefilter": "-- --fit.steps=1",
+    "avedge train identity": "-- --fit.steps=1 --speakers_per_batch=2",
+    "avedge train facefilter": "-- --fit.steps=1 --face_variants=1",
     "avedge train crowd": "-- --fit.steps=1",
-    "avedge evaluate facefilter": "--per-pair 1",
+    "avedge evaluate facefilter": "--limit 8",
+    "avedge evaluate identity": "--pieces 1",
     "avedge perf": "--window-s 0.5 --concurrency 1",
 }
 NOT_RUN_HERE = {"make test": "this is it", "make demo": "its recipe, `avedge demo`, is run instead"}
@@ -46,6 +50,7 @@ def workplace(root: Path, repository: Path, tmp_path: Path) -> Path:
     (tmp_path / "train" / "configs").symlink_to(root / "train" / "configs")
     for file in (root / "train" / "weights").glob("*.safetensors"):
         (weights / file.name).write_bytes(file.read_bytes())
+    write_tiny_librispeech(tmp_path / "LibriSpeech")
     return tmp_path
 
 
@@ -95,7 +100,7 @@ def test_every_flag_in_the_readme_exists(root: Path) -> None:
         words = shlex.split(command)
         if words[0] != "avedge":
             continue
-        kind = words[1:3] if words[1] in ("train", "evaluate", "synthesize") else words[1:2]
+        kind = words[1:3] if words[1] in ("train", "evaluate", "synthesize", "prepare") else words[1:2]
         help_text = subprocess.run(
             [sys.executable, "-m", "avedge", *kind, "--help"], cwd=root, capture_output=True, text=True, check=True
         ).stdout

@@ -43,7 +43,7 @@ def test_the_papers_experiment_runs_from_the_release_to_table_3(
     for words in found:
         assert avedge.main(words[1:]) == 0, capsys.readouterr().err
     assert len(read_list(tmp_path / "data" / "voxceleb2" / "mixtures" / "test.csv")) == 8
-    report = json.loads((tmp_path / "results" / "attention.json").read_text())
+    report = json.loads((tmp_path / "results" / "attention_srl.json").read_text())
     assert set(report["subsets"]) == {"seen-heard", "unseen-unheard"} and report["table2"]["n"] == 8
     assert report["drawn_faces"] == 0 and report["skipped"] == []
     table = (tmp_path / "results" / "table.md").read_text()
