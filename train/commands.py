@@ -83,8 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
         getattr(module, training.train)(settings, resume=arguments.resume)
         return 0
     from train.benchmark import benchmark
+    from train.environment import command_line, stamp
 
     figures = benchmark(getattr(module, training.prepare)(settings), arguments.benchmark)
     if is_first_process():
-        sys.stdout.write(json.dumps({"model": arguments.kind, **figures}) + "\n")
+        stamped = {"environment": stamp(command_line()), "model": arguments.kind, **figures}
+        sys.stdout.write(json.dumps(stamped, indent=1) + "\n")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -35,6 +36,11 @@ def stamp(command: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
     }
+
+
+def command_line() -> str:
+    """What was typed to start this process."""
+    return shlex.join(["avedge", *sys.argv[1:]])
 
 
 def commit() -> dict[str, Any] | None:

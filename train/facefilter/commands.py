@@ -7,12 +7,12 @@ import json
 import logging
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from train.environment import command_line, stamp
 from train.errors import TrainError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run_evaluate(args: argparse.Namespace, through_server: Callable[[str], Syste
     )
     report = evaluate(root, rows, system, decoder, options, among=everything)
     if args.report:
-        command = shlex.join(["avedge", *sys.argv[1:]])
+        command = command_line()
         log.info("wrote %s", write_report(args.report, args.name or report["system"]["kind"], report, command))
     sys.stdout.write(json.dumps(report) + "\n" if args.json else markdown(report))
     return EXIT_SOME_SKIPPED if report["skipped"] else 0
@@ -124,7 +124,7 @@ def run_identity(args: argparse.Namespace) -> int:
     if args.pieces < 1:
         raise UsageError(f"--pieces is {args.pieces}; wanted at least 1 of each speaker.")
     report = evaluate_identity(args.data, face, voice, split=args.split, pieces=args.pieces, seed=args.seed)
-    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.write(json.dumps({"environment": stamp(command_line()), **report}, indent=1) + "\n")
     return 0
 
 
