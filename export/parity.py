@@ -39,7 +39,7 @@ TOLERANCES: dict[str, float] = {
     "density": 1e-4,
     "patch_importance": 1e-4,
     "patch_estimates": 1e-4,
-    # Ten iterations renormalise the phase of bins that are all but silent, where rounding decides it.
+    # Iterations renormalise the phase of bins that are all but silent, where rounding decides it.
     "speech": 1e-3,
     # A sum of 9,216 cells.
     "count": 1e-5,

@@ -114,7 +114,7 @@ class InverseStft(nn.Module):
 class GriffinLim(nn.Module):
     """Phase for a separated magnitude (Griffin & Lim 1984), started from the mixture's phase.
 
-    A random start loses to the mixture itself; from the mixture's phase 5 to 30 iterations suffice. The loop is
+    A random start loses to the mixture itself; from the mixture's phase a few iterations suffice. The loop is
     unrolled when exported: ONNX Loop does not build for TensorRT.
     """
 

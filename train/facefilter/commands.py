@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from train.environment import command_line, stamp
 from train.errors import TrainError
+from train.settings import GRIFFIN_LIM_ITERATIONS
 
 if TYPE_CHECKING:
     from train.facefilter.systems import System
@@ -43,7 +44,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     system.add_argument("--face-weights", type=Path, help="face identity's file (default: the one beside the weights)")
     system.add_argument(
-        "--decoder", type=_decoder, default="griffin-lim:10", help="mixture-phase or griffin-lim:N (%(default)s)"
+        "--decoder",
+        type=_decoder,
+        default=f"griffin-lim:{GRIFFIN_LIM_ITERATIONS}",
+        help="mixture-phase or griffin-lim:N (%(default)s)",
     )
     system.add_argument(
         "--through-server", nargs="?", const=DEFAULT_URL, metavar="URL", help=f"ask a running server ({DEFAULT_URL})"
