@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from train.batches import Batches
@@ -30,10 +31,12 @@ def settle_statistics(learner: Learner, batches: Batches[Any], *, count: int = B
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
-    learner.train()
+    # a training leaves its learner on the CPU, where the paper's sizes would take hours
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    learner.to(device).train()
     for step in range(count):
-        learner.losses(batches.batch(learner.settings.steps + step, 0, 1))
-    learner.eval()
+        learner.losses(move_data_to_device(batches.batch(learner.settings.steps + step, 0, 1), device))
+    learner.cpu().eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

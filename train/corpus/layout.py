@@ -176,3 +176,18 @@ def read_stills(path: Path) -> NDArray[np.uint8]:
         raise TrainError(f"{path} is {wide}x{high} pixels; wanted 224x224 stills side by side.")
     parts = strip[..., ::-1].reshape(FACE_SIZE, wide // FACE_SIZE, FACE_SIZE, 3).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(parts)
+
+
+def count_splits(clips: list[Clip]) -> dict[str, dict[str, float]]:
+    """What each split has: speakers, women among them, videos, clips, hours."""
+    splits: dict[str, dict[str, float]] = {}
+    for split in SPLITS:
+        here = [clip for clip in clips if clip.split == split]
+        splits[split] = {
+            "speakers": len({clip.speaker for clip in here}),
+            "women": len({clip.speaker for clip in here if clip.sex == "F"}),
+            "videos": len({(clip.speaker, clip.video) for clip in here}),
+            "clips": len(here),
+            "hours": round(sum(clip.samples for clip in here) / SAMPLE_RATE_HZ / 3600, 3),
+        }
+    return splits

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from train.corpus.drawn_faces import draw_stills, seed_of
-from train.corpus.layout import SPLITS, Clip, Waveform, write_clips, write_stills, write_voice
+from train.corpus.layout import Clip, Waveform, count_splits, write_clips, write_stills, write_voice
 from train.corpus.librispeech_files import Recording, list_recordings
 from train.corpus.measure import VoiceMeasure, analyse_voice, measure_voice
 from train.corpus.perturb import Variant, draw_variants, perturb
@@ -232,13 +232,7 @@ def _told(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
 
 
 def _report(clips: list[Clip], outcomes: list[Outcome]) -> dict[str, Any]:
-    splits = {}
-    for split in SPLITS:
-        here = [clip for clip in clips if clip.split == split]
-        splits[split] = {
-            "speakers": len({clip.speaker for clip in here}),
-            "women": len({clip.speaker for clip in here if clip.sex == "F"}),
-            "clips": len(here),
-            "hours": round(sum(clip.samples for clip in here) / SAMPLE_RATE_HZ / 3600, 3),
-        }
-    return {"splits": splits, "left_out": Counter(trouble for done in outcomes for trouble, _ in done.left_out)}
+    return {
+        "splits": count_splits(clips),
+        "left_out": Counter(trouble for done in outcomes for trouble, _ in done.left_out),
+    }

@@ -22,10 +22,10 @@ import soundfile
 from train.corpus.drawer import some
 from train.corpus.layout import (
     INDEX,
-    SPLITS,
     Clip,
     Picture,
     Waveform,
+    count_splits,
     read_stills,
     write_clips,
     write_stills,
@@ -208,17 +208,7 @@ def _report(clips: list[Clip], inventory: Inventory) -> dict[str, Any]:
     for speaker in dict.fromkeys(one.speaker for one in inventory.recordings):
         if speaker not in usable:
             inventory.miss("speakers without a usable clip", speaker)
-    splits = {}
-    for split in SPLITS:
-        here = [clip for clip in clips if clip.split == split]
-        splits[split] = {
-            "speakers": len({clip.speaker for clip in here}),
-            "women": len({clip.speaker for clip in here if clip.sex == "F"}),
-            "videos": len({(clip.speaker, clip.video) for clip in here}),
-            "clips": len(here),
-            "hours": round(sum(clip.samples for clip in here) / SAMPLE_RATE_HZ / 3600, 3),
-        }
     left_out = {
         trouble: {"count": len(names), "examples": names[:_EXAMPLES]} for trouble, names in inventory.missing.items()
     }
-    return {"corpus": CORPUS, "splits": splits, "left_out": left_out}
+    return {"corpus": CORPUS, "splits": count_splits(clips), "left_out": left_out}

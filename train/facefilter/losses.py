@@ -69,11 +69,6 @@ def separation_costs(target: Tensor, separated: Tensor, *, epsilon: float) -> Te
     return (torch.log(target + floor) - torch.log(separated + floor)).square().mean(dim=(-2, -1))
 
 
-def separation_loss(target: Tensor, separated: Tensor, *, epsilon: float) -> Tensor:
-    """Mean of `separation_costs`, a scalar."""
-    return separation_costs(target, separated, epsilon=epsilon).mean()
-
-
 class SpeakerRepresentationLoss(nn.Module):
     """L_SRL, Eq. 3: one minus the cosine of target and separated speech under the frozen speech identity network.
 
