@@ -1,0 +1,59 @@
+"""One picture of a crowd with its truth, as the data sets' files hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from train.errors import TrainError
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture of any size; heads as points, or where there are none, as a density map."""
+
+    name: str  # unique in its data set
+    picture: Path
+    points: NDArray[np.float32] | None = None  # (n, 2), x and y, pixels of the picture
+    density: Path | None = None  # MATLAB file with `map` (H, W), people per pixel of the picture
+    sound: Path | None = None
+
+    @cached_property
+    def people(self) -> float:
+        """The true count: of the points where there are any, else the sum of the density map."""
+        return float(len(self.points)) if self.points is not None else float(read_density(self).sum())
+
+
+def read_picture(path: Path) -> Picture:
+    """A picture as RGB; grey ones become RGB.
+
+    Raises:
+        TrainError: missing or damaged.
+    """
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise TrainError(f"{path} is missing or no whole picture; wanted a JPEG or PNG. Copy it again.")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_density(scene: Scene) -> NDArray[np.float64]:
+    """The density map of a scene that has one, (H, W), people per pixel.
+
+    Raises:
+        TrainError: none, or no matrix `map` in it.
+    """
+    from scipy.io import loadmat
+
+    if scene.density is None:
+        raise TrainError(f"{scene.name} has neither points nor a density map; wanted one of them, to know its people.")
+    try:
+        return np.asarray(loadmat(scene.density, variable_names=["map"])["map"], float)
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainError(f"{scene.density} has no matrix `map` ({error}); fetch it again.") from error
