@@ -1,7 +1,7 @@
 """The benchmark's degradations of a photograph before it is resized: light, then noise, then a black box.
 
 As AudioCSRNet's loaders define them for DISCO (github.com/qingzwang/AudioVisualCrowdCounting, f801b1a) and Table 1 and
-Figure 6 of Sajid et al. 2021 use them: values times R, Gaussian noise of B grey levels, a black rectangle over the share
+Figure 6 of Sajid et al. 2021 use them: values times R, Gaussian noise of B grey levels, a black box over the share
 OR. Where light and noise are random, a picture has brightness U(0, R) and noise B * sqrt(U(0, 1)).
 """
 
