@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export import parity
+from export.contract import model_named
+from export.to_onnx import export_onnx
 from train.crowd.attention import AudioVisualTransformer, CoAttentionModule
 from train.crowd.fusion import InterBranchAttention
 from train.crowd.network import (
@@ -32,6 +35,10 @@ def _seed() -> None:
 
 def pictures(batch: int) -> Tensor:
     return torch.randint(0, 256, (batch, 576, 1024, 3), dtype=torch.uint8)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def tiny(audio: bool, **options: object) -> CrowdCounter:
@@ -130,6 +137,22 @@ def test_halving_the_picture_inside_the_network_is_the_mean_of_two_by_two_pixels
     whole, half = PictureInput(1)(picture), PictureInput(2)(picture)
     blocks = whole.numpy().reshape(1, 3, 2, 2, 3, 2).mean(axis=(3, 5))
     np.testing.assert_allclose(half.numpy(), blocks, atol=1e-5)
+
+
+def test_unshuffling_the_picture_keeps_every_pixel_as_pixel_unshuffle_does() -> None:
+    picture = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
+    wanted = torch.pixel_unshuffle(PictureInput(1)(picture), 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+    unshuffling = PictureInput(2, "unshuffle")
+    assert unshuffling.channels == 12 and torch.allclose(unshuffling(picture), wanted)
+    counter, averaging = tiny(audio=False, reduction="unshuffle"), tiny(audio=False)
+    assert parameters(counter) - parameters(averaging) == (12 - 3) * 8 * 9  # the stem's first convolution
+
+
+def test_an_unshuffling_network_becomes_a_graph_that_answers_alike() -> None:
+    counter = tiny(audio=False, reduction="unshuffle", density_scale=0.3)
+    model = model_named("crowd_v")
+    runner = parity.onnx_runner(export_onnx(counter, model, {}).SerializeToString())
+    parity.require(model, "model.onnx", parity.measure(counter, model, runner))
 
 
 def test_unknown_presets_and_options_are_refused_by_name() -> None:

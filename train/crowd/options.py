@@ -17,6 +17,7 @@ AttentionReading = Literal["channel_matrix", "channels"]
 Scale = Literal["paper", "sqrt"]
 Residual = Literal["convex", "add", "none"]
 CoAttention = Literal["query_add", "mul", "gate", "paper"]
+Reduction = Literal["average", "unshuffle"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class CrowdOptions:
     """Every choice in the network; the strings below each field say where it comes from."""
 
     picture_reduction: int = 1
-    """The picture is averaged down so many times before the stem: 1 as in section 4 (1024x576), 2 for 512x288."""
+    """The picture is made so many times smaller before the stem: 1 as in section 4 (1024x576), 2 for 512x288."""
+    reduction: Reduction = "average"
+    """How: `average` takes the mean of each block of pixels; `unshuffle` keeps all of them as channels (space to
+    depth), so that heads of a few pixels lose no detail and only the stem's first convolution grows."""
     widths: tuple[int, int, int] = (32, 64, 128)
     """Channels of the three branches, section 3.2."""
     bottleneck_ratio: int = 4

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from train.crowd.fusion import InterBranchAttention, ThreeBranchFusion, TwoBranchFusion
 from train.crowd.layers import conv_unit, downsample, residual_structure
-from train.crowd.options import CrowdOptions
+from train.crowd.options import CrowdOptions, Reduction
 from train.settings import PATCH_EMBEDDING, PATCH_GRID
 
 # Mean and deviation of ShanghaiTech A's pixels, which AudioCSRNet's DISCO setting uses too; the paper states none
@@ -27,19 +27,37 @@ class PictureInput(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, reduction: int) -> None:
+    def __init__(self, factor: int, reduction: Reduction = "average") -> None:
         super().__init__()
-        self.reduction = reduction
-        self.register_buffer("mean", 255 * torch.tensor(_PICTURE_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(_PICTURE_STD)[:, None, None], persistent=False)
+        self.factor = factor
+        self.unshuffles = reduction == "unshuffle" and factor > 1
+        repeats = factor**2 if self.unshuffles else 1
+        self.channels = len(_PICTURE_MEAN) * repeats  # of the feature map
+        mean, std = (torch.tensor(colours).repeat(repeats) for colours in (_PICTURE_MEAN, _PICTURE_STD))
+        self.register_buffer("mean", 255 * mean[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * std[:, None, None], persistent=False)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """UINT8 (B, H, W, 3) RGB to float (B, 3, H / reduction, W / reduction)."""
+        """UINT8 (B, H, W, 3) RGB to float (B, channels, H / factor, W / factor)."""
         # float first: TensorRT takes UINT8 at its door only
-        pixels = picture.float().permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
-        if self.reduction > 1:
-            pixels = functional.avg_pool2d(pixels, self.reduction)
+        pixels = picture.float()
+        if self.unshuffles:
+            pixels = _space_to_depth(pixels, self.factor)
+        pixels = pixels.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+        if self.factor > 1 and not self.unshuffles:
+            pixels = functional.avg_pool2d(pixels, self.factor)
         return (pixels - self.mean) / self.std
+
+
+def _space_to_depth(pixels: Tensor, factor: int) -> Tensor:
+    """(B, H, W, C) to (B, H / factor, W / factor, factor^2 C): rows of a block, then columns, then colours.
+
+    Neighbours in a row are neighbours in memory already, so that only rows are joined: twice as fast as
+    `pixel_unshuffle`, which differs in the order of its channels alone.
+    """
+    height, width = pixels.shape[1] // factor, pixels.shape[2] // factor
+    rows = pixels.flatten(2).unflatten(1, (height, factor))  # (B, h, factor, W C)
+    return torch.cat([rows[:, :, row].unflatten(2, (width, -1)) for row in range(factor)], dim=3)
 
 
 class MultiScaleBranches(nn.Module):
@@ -136,8 +154,9 @@ class VisualFeatures(nn.Module):
     def __init__(self, options: CrowdOptions, audio_size: int | None) -> None:
         super().__init__()
         width = options.widths[0]
-        self.picture_input = PictureInput(options.picture_reduction)
-        self.stem = nn.Sequential(conv_unit(3, width, stride=2), conv_unit(width, width, stride=2))
+        self.picture_input = PictureInput(options.picture_reduction, options.reduction)
+        channels = self.picture_input.channels
+        self.stem = nn.Sequential(conv_unit(channels, width, stride=2), conv_unit(width, width, stride=2))
         self.branches = MultiScaleBranches(options, audio_size)
         self.patches = PatchEmbedding(options)
 
