@@ -1,6 +1,8 @@
-"""Ground truth from head points: the density map in people per cell, and people per patch.
+"""Ground truth from head points or density maps: people per cell, per patch, and per region of a photo's own grid.
 
-Points are pixels of the 1024x576 picture, (n, 2) as x, y; those outside of it are refused, never silently dropped.
+For the network, points are pixels of the 1024x576 frame, (n, 2) as x, y; those outside of it are refused, never
+silently dropped. A density map covers a photo of any size, and is brought into the frame as the photo is: scaled by one
+factor, in the top left corner.
 """
 
 from __future__ import annotations
@@ -76,6 +78,95 @@ def patch_counts(points: Points) -> NDArray[np.float32]:
     column = np.floor(points[:, 0] / (PATCH_CELLS_WIDE * CELL_PIXELS)).astype(int)
     row = np.floor(points[:, 1] / (PATCH_CELLS_HIGH * CELL_PIXELS)).astype(int)
     return np.bincount(row * PATCH_GRID + column, minlength=PATCHES).astype(np.float32)
+
+
+def density_of_map(people: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Density of a photo whose truth is a map, float32 (72, 128), people per cell of the frame.
+
+    Every pixel's people are shared out over the cells by area, so the sum stays the map's.
+
+    Args:
+        people: (H, W), people per pixel; as large as the photo, or of any size with its aspect.
+
+    Raises:
+        TrainError: of another rank, empty, or with values that are not finite.
+    """
+    if people.ndim != 2 or people.size == 0 or not np.isfinite(people).all():
+        raise TrainError(
+            f"Saw a density map of shape {people.shape}{'' if np.isfinite(people).all() else ', not finite'}; wanted "
+            "(H, W) finite people per pixel, or its sum is no count. Fetch the map again."
+        )
+    height, width = people.shape
+    scale = min(PICTURE_WIDTH / width, PICTURE_HEIGHT / height)
+    inside_width, inside_height = max(1, round(width * scale)), max(1, round(height * scale))
+    rows = _overlaps(np.linspace(0, inside_height, height + 1), CELL_PIXELS * np.arange(DENSITY_HEIGHT + 1))
+    columns = _overlaps(np.linspace(0, inside_width, width + 1), CELL_PIXELS * np.arange(DENSITY_WIDTH + 1))
+    return (rows @ people.astype(np.float64) @ columns.T).astype(np.float32)
+
+
+def patch_counts_of(density: NDArray[np.floating]) -> NDArray[np.float32]:
+    """People in each of the 8x8 patches of a density (72, 128), float32 (64,), row-major; sums may be fractions."""
+    blocks = density.reshape(PATCH_GRID, PATCH_CELLS_HIGH, PATCH_GRID, PATCH_CELLS_WIDE)  # (72, 128) -> patches
+    return blocks.sum(axis=(1, 3), dtype=np.float64).reshape(PATCHES).astype(np.float32)
+
+
+def grid_counts(points: Points, size: tuple[float, float], level: int) -> NDArray[np.float64]:
+    """People in each region of the photo's own 2^level x 2^level grid, float64 (4^level,), row-major (for GAME).
+
+    A region holds its left and upper edge but not its right and lower one. Heads annotated outside of the photo belong
+    to the nearest region: the sum is always the number of points.
+
+    Args:
+        points: (n, 2), x and y.
+        size: width and height of the photo, in the points' unit.
+        level: 0 for the whole photo.
+    """
+    side = 2**level
+    scaled = np.asarray(points, np.float64).reshape(-1, 2) * side / np.asarray(size, np.float64)
+    column, row = np.clip(np.floor(scaled).astype(int), 0, side - 1).T
+    return np.bincount(row * side + column, minlength=side * side).astype(np.float64)
+
+
+def grid_sums(density: NDArray[np.floating], covered: tuple[float, float], level: int) -> NDArray[np.float64]:
+    """Density in each region of the photo's own 2^level x 2^level grid, float64 (4^level,), row-major (for GAME).
+
+    A cell that a border of the grid cuts is shared by area. What lies in a cell that the photo covers in part is all
+    the photo's, as for the client, so the sum over the regions is that over all cells that the photo touches.
+
+    Args:
+        density: (rows, columns), people per cell; cells that the photo does not touch may be there or not.
+        covered: columns and rows of cells that the photo covers from the top left corner, fractions of a cell included.
+        level: 0 for the whole photo.
+
+    Raises:
+        TrainError: the photo covers nothing, or more cells than there are.
+    """
+    columns, rows = covered
+    if not (0 < rows <= density.shape[0] and 0 < columns <= density.shape[1]):
+        raise TrainError(
+            f"A photo covers {columns:g} columns and {rows:g} rows of cells, but the density has {density.shape[1]} and "
+            f"{density.shape[0]}; wanted no more than those, or people would be missing. Give columns first."
+        )
+    down, across = (_grid_shares(length, 2**level) for length in (rows, columns))
+    touched = density[: down.shape[1], : across.shape[1]].astype(np.float64)
+    return (down @ touched @ across.T).reshape(-1)
+
+
+def _grid_shares(length: float, regions: int) -> NDArray[np.float64]:
+    """One axis: the share of each touched cell in each of the equal regions, (regions, ceil(length))."""
+    cells = np.minimum(np.arange(np.ceil(length) + 1), length)  # the last cell ends with the photo
+    return _overlaps(cells, np.linspace(0, length, regions + 1))
+
+
+def _overlaps(sources: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The share of each source interval in each target interval, (targets, sources), from the edges of both.
+
+    A column sums to one where the targets cover that source.
+    """
+    ends = np.minimum(targets[1:, None], sources[None, 1:])
+    starts = np.maximum(targets[:-1, None], sources[None, :-1])
+    shares: NDArray[np.float64] = np.maximum(ends - starts, 0.0) / np.diff(sources)
+    return shares
 
 
 def _require_inside(points: Points) -> None:
