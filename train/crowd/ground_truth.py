@@ -99,8 +99,8 @@ def density_of_map(people: NDArray[np.floating]) -> NDArray[np.float32]:
     height, width = people.shape
     scale = min(PICTURE_WIDTH / width, PICTURE_HEIGHT / height)
     inside_width, inside_height = max(1, round(width * scale)), max(1, round(height * scale))
-    rows = _overlaps(np.linspace(0, inside_height, height + 1), CELL_PIXELS * np.arange(DENSITY_HEIGHT + 1))
-    columns = _overlaps(np.linspace(0, inside_width, width + 1), CELL_PIXELS * np.arange(DENSITY_WIDTH + 1))
+    rows = _overlaps(np.linspace(0, inside_height, height + 1), np.arange(DENSITY_HEIGHT + 1) * float(CELL_PIXELS))
+    columns = _overlaps(np.linspace(0, inside_width, width + 1), np.arange(DENSITY_WIDTH + 1) * float(CELL_PIXELS))
     return (rows @ people.astype(np.float64) @ columns.T).astype(np.float32)
 
 
@@ -144,8 +144,8 @@ def grid_sums(density: NDArray[np.floating], covered: tuple[float, float], level
     columns, rows = covered
     if not (0 < rows <= density.shape[0] and 0 < columns <= density.shape[1]):
         raise TrainError(
-            f"A photo covers {columns:g} columns and {rows:g} rows of cells, but the density has {density.shape[1]} and "
-            f"{density.shape[0]}; wanted no more than those, or people would be missing. Give columns first."
+            f"A photo covers {columns:g} columns and {rows:g} rows of cells, but the density has {density.shape[1]} "
+            f"and {density.shape[0]}; wanted no more than those, or people would be missing. Give columns first."
         )
     down, across = (_grid_shares(length, 2**level) for length in (rows, columns))
     touched = density[: down.shape[1], : across.shape[1]].astype(np.float64)
