@@ -19,7 +19,9 @@ from train.processes import is_first_process
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str, Any]) -> None:
+def save_weights(
+    path: Path, module: nn.Module, *, model: str, options: dict[str, Any], facts: dict[str, Any] | None = None
+) -> None:
     """Store a module's parameters and buffers as fp32 safetensors; of several processes the first one does.
 
     Args:
@@ -27,6 +29,7 @@ def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str
         module: whose state is stored.
         model: the model's name; `load_weights` refuses a file of another one.
         options: what the model's builder needs to rebuild the module; must be JSON.
+        facts: what else is worth knowing of the training, for `read_facts`; must be JSON.
     """
     if not is_first_process():
         return
@@ -35,6 +38,8 @@ def save_weights(path: Path, module: nn.Module, *, model: str, options: dict[str
         for name, tensor in module.state_dict().items()
     }
     header = {"format": "pt", "model": model, "options": json.dumps(options, sort_keys=True)}
+    if facts:
+        header["facts"] = json.dumps(facts, sort_keys=True)
     write_atomically(path, save(state, metadata=header))
 
 
@@ -44,21 +49,42 @@ def read_options(path: Path, *, model: str) -> dict[str, Any]:
     Raises:
         TrainError: the file is missing, damaged, or holds another model.
     """
-    if not path.is_file():
-        raise TrainError(
-            f"No weights at {path}; wanted those of {model}. Train them (`avedge train`) or name another file."
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-    except SafetensorError as error:
-        raise TrainError(f"{path} is not a whole safetensors file ({error}); fetch or train it again.") from error
+    header = _header(path, f"those of {model}")
     if header.get("model") != model:
         raise TrainError(
             f"{path} holds {header.get('model', 'no named model')!r}, wanted {model!r}; name the right file."
         )
     options: dict[str, Any] = json.loads(header["options"])
     return options
+
+
+def read_model(path: Path) -> str:
+    """The name of the model that a file holds; empty where it has none.
+
+    Raises:
+        TrainError: the file is missing or damaged.
+    """
+    return _header(path, "a model's").get("model", "")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What was stored beside the weights about their training; empty where nothing was.
+
+    Raises:
+        TrainError: the file is missing or damaged.
+    """
+    facts: dict[str, Any] = json.loads(_header(path, "a model's").get("facts", "{}"))
+    return facts
+
+
+def _header(path: Path, wanted: str) -> dict[str, str]:
+    if not path.is_file():
+        raise TrainError(f"No weights at {path}; wanted {wanted}. Train them (`avedge train`) or name another file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise TrainError(f"{path} is not a whole safetensors file ({error}); fetch or train it again.") from error
 
 
 def load_weights(path: Path, module: nn.Module, *, model: str) -> None:

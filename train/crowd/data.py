@@ -1,12 +1,11 @@
-"""Crowd scenes from disk as batches: a folder with an index.csv, as `train.synthetic.scenes` makes them."""
+"""Crowd scenes from disk as batches for the network: any data set that `train.crowd.layouts` reads."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,29 +15,39 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from train.batches import share
-from train.crowd.ground_truth import density_map, patch_counts
+from train.crowd.augment import AugmentSettings, blank, draw_zoom, framed, lit, mosaic, without_people
+from train.crowd.degrade import degraded, random_degradation
+from train.crowd.frame import inside_photo, place, whole
+from train.crowd.geometry import GEOMETRIES, Geometry
+from train.crowd.ground_truth import density_map, density_of_map, patch_counts
+from train.crowd.layouts import read_scenes
+from train.crowd.scene import Picture, Scene, read_density, read_picture
 from train.errors import TrainError
-from train.settings import PATCH_GRID, PICTURE_HEIGHT, PICTURE_WIDTH, SAMPLE_RATE_HZ, SOUND_SAMPLES
+from train.settings import PATCH_GRID, SAMPLE_RATE_HZ, SOUND_SAMPLES
 
 Rng = np.random.Generator
 
-
-class CrowdBatch(NamedTuple):
-    """B scenes, ready for the network and its losses."""
-
-    picture: Tensor  # UINT8 (B, 576, 1024, 3), RGB
-    sound: Tensor  # (B, 16000), one second at 16 kHz
-    density: Tensor  # (B, 72, 128), people per cell
-    patch_counts: Tensor  # (B, 64), people
+_CYCLE = 60  # examples over which the sources have exactly their shares
+_SAME_CROWD = 0.1  # a part with so many fewer people than its photo sounds like another scene
+_SIMILAR_SOUNDS = 5
+_BLANK_AMONG_EMPTY = 0.3
 
 
 @dataclass(frozen=True)
-class SceneFiles:
-    """One row of the index, with its points read."""
+class Source:
+    """A data set, and how large a part of the examples comes from it."""
 
-    image: Path
-    sound: Path
-    points: NDArray[np.float32]  # (n, 2)
+    folder: Path
+    share: float = 1.0  # relative to the other sources'
+
+
+class CrowdBatch(NamedTuple):
+    """B scenes, ready for the network and its losses; sizes of the regular geometry, or of the low-resolution one."""
+
+    picture: Tensor  # UINT8 (B, 576, 1024, 3), RGB; or (B, 72, 128, 3)
+    sound: Tensor  # (B, 16000), one second at 16 kHz; zeros where a scene has none
+    density: Tensor  # (B, 72, 128), people per cell; or (B, 36, 64)
+    patch_counts: Tensor  # (B, 64), people; or (B, 16)
 
 
 @dataclass(frozen=True)
@@ -50,106 +59,202 @@ class Example:
     density: NDArray[np.float32]
     patch_counts: NDArray[np.float32]
 
-
-def read_index(folder: Path, split: str) -> list[SceneFiles]:
-    """The scenes of one split, in the order of the index.
-
-    Raises:
-        TrainError: no index, or no scene of that split in it.
-    """
-    index = folder / "index.csv"
-    if not index.is_file():
-        raise TrainError(
-            f"No {index}; wanted a folder of scenes. Make one with `avedge synthesize scenes --out {folder}`."
-        )
-    with index.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    if not rows:
-        raise TrainError(f"{index} has no scene of the split {split!r}; make the scenes again or name another folder.")
-    return [
-        SceneFiles(folder / row["image"], folder / row["sound"], _read_points(folder / row["points"])) for row in rows
-    ]
+    def at(self, geometry: Geometry) -> Example:
+        """This example for a network of that geometry: itself, or the low-resolution picture of it (section 5.1)."""
+        if geometry == GEOMETRIES["regular"]:
+            return self
+        picture = cv2.resize(self.picture, (geometry.width, geometry.height), interpolation=cv2.INTER_AREA)
+        density = _merged(self.density, geometry.density_height, geometry.density_width)
+        side = round(self.patch_counts.size**0.5)
+        counts = _merged(self.patch_counts.reshape(side, side), geometry.patch_grid, geometry.patch_grid)
+        return Example(picture.astype(np.uint8, copy=False), self.sound, density, counts.reshape(-1))
 
 
-def _read_points(path: Path) -> NDArray[np.float32]:
-    lines = path.read_text().splitlines()[1:]  # below "x,y"
-    return np.array([line.split(",") for line in lines], np.float32).reshape(-1, 2)
+def _merged(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Sums over blocks, (H, W) to (rows, columns)."""
+    blocks = values.reshape(rows, values.shape[0] // rows, columns, values.shape[1] // columns)
+    return blocks.sum(axis=(1, 3)).astype(np.float32)
 
 
-def read_example(files: SceneFiles) -> Example:
-    """Read one scene and make its ground truth.
+def _patches_of(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums of the 8x8 patches, (72, 128) to (64,)."""
+    return _merged(density, PATCH_GRID, PATCH_GRID).reshape(-1)
+
+
+def read_example(scene: Scene) -> Example:
+    """One scene as it is: the whole picture in the frame, the first second of its sound.
 
     Raises:
-        TrainError: a picture or sound that is damaged or of another size or rate.
+        TrainError: a picture, sound or truth that is damaged or does not belong to the others.
     """
-    return Example(
-        _read_picture(files.image), _read_sound(files.sound), density_map(files.points), patch_counts(files.points)
-    )
+    photo = read_picture(scene.picture)
+    if scene.points is None:
+        density = density_of_map(read_density(scene))
+        return Example(place(photo), read_sound(scene.sound, None), density, _patches_of(density))
+    points = whole(photo).move(inside_photo(scene.points, photo, scene.name))
+    return Example(place(photo), read_sound(scene.sound, None), density_map(points), patch_counts(points))
 
 
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None or bgr.shape != (PICTURE_HEIGHT, PICTURE_WIDTH, 3):
-        seen = "nothing readable" if bgr is None else f"{bgr.shape[1]}x{bgr.shape[0]} pixels"
+def read_sound(path: Path | None, rng: Rng | None) -> NDArray[np.float32]:
+    """One second of a recording, float32 (16000,): the first, or a random one; zeros where there is none.
+
+    Raises:
+        TrainError: a recording that is damaged, too short, or of another rate.
+    """
+    if path is None:
+        return np.zeros(SOUND_SAMPLES, np.float32)
+    try:
+        sound, rate_hz = soundfile.read(path, dtype="float32")
+    except soundfile.SoundFileError as error:
+        raise TrainError(f"{path} cannot be read ({error}); wanted a whole recording. Copy it again.") from error
+    if rate_hz != SAMPLE_RATE_HZ or sound.ndim != 1 or len(sound) < SOUND_SAMPLES:
         raise TrainError(
-            f"{path} holds {seen}; wanted {PICTURE_WIDTH}x{PICTURE_HEIGHT}, the network's size. Make it again."
-        )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-def _read_sound(path: Path) -> NDArray[np.float32]:
-    sound, rate_hz = soundfile.read(path, dtype="float32")
-    if rate_hz != SAMPLE_RATE_HZ or sound.shape != (SOUND_SAMPLES,):
-        raise TrainError(
-            f"{path} holds {sound.shape} samples at {rate_hz} Hz; wanted one mono second at {SAMPLE_RATE_HZ} Hz, "
+            f"{path} holds {sound.shape} samples at {rate_hz} Hz; wanted a mono second or more at {SAMPLE_RATE_HZ} Hz, "
             "which the log-mel is defined for. Make it again."
         )
-    return np.asarray(sound, np.float32)
+    if rng is None:
+        return np.asarray(sound[:SOUND_SAMPLES], np.float32)
+    if len(sound) == SOUND_SAMPLES:  # begun elsewhere
+        return np.roll(np.asarray(sound, np.float32), int(rng.integers(SOUND_SAMPLES)))
+    start = int(rng.integers(len(sound) - SOUND_SAMPLES + 1))
+    return np.asarray(sound[start : start + SOUND_SAMPLES], np.float32)
 
 
-def augmented(example: Example, rng: Rng) -> Example:
-    """The scene mirrored half of the time, in other light, with some noise, its sound begun elsewhere."""
-    picture: NDArray[Any] = example.picture
-    density, counts = example.density, example.patch_counts
-    if rng.random() < 0.5:
-        picture, density = cv2.flip(picture, 1), density[:, ::-1]
-        counts = counts.reshape(PATCH_GRID, PATCH_GRID)[:, ::-1].reshape(-1)
-    levels = np.arange(256) * rng.uniform(0.7, 1.3) + rng.uniform(-15, 15)
-    lit = cv2.LUT(picture, np.clip(np.rint(levels), 0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
-    if rng.random() < 0.3:
-        grain = rng.integers(0, 16, lit.shape, np.uint8)
-        lit = cv2.subtract(cv2.add(lit, grain), np.full_like(grain, 8)).astype(np.uint8, copy=False)
-    sound = np.roll(example.sound, int(rng.integers(SOUND_SAMPLES)))
-    return Example(lit, sound, density, counts)
-
-
-def collate(examples: list[Example]) -> CrowdBatch:
+def collate(examples: Sequence[Example], geometry: Geometry = GEOMETRIES["regular"]) -> CrowdBatch:
     """Stack scenes into a batch."""
-    columns = zip(*((e.picture, e.sound, e.density, e.patch_counts) for e in examples), strict=True)
+    sized = (example.at(geometry) for example in examples)
+    columns = zip(*((e.picture, e.sound, e.density, e.patch_counts) for e in sized), strict=True)
     return CrowdBatch(*(torch.from_numpy(np.ascontiguousarray(np.stack(column))) for column in columns))
 
 
-def batches(files: list[SceneFiles], size: int) -> Iterator[CrowdBatch]:
+def batches(scenes: Sequence[Scene], size: int, geometry: Geometry = GEOMETRIES["regular"]) -> Iterator[CrowdBatch]:
     """The scenes once, in order, as they are; the last batch may be smaller."""
-    for start in range(0, len(files), size):
-        yield collate([read_example(scene) for scene in files[start : start + size]])
+    for start in range(0, len(scenes), size):
+        yield collate([read_example(scene) for scene in scenes[start : start + size]], geometry)
 
 
 class SceneBatches:
-    """Augmented training batches: every scene once, in a new order, then again; a `train.fit.Batches`."""
+    """Augmented training batches: every scene of a source once, in a new order, then again; a `train.fit.Batches`."""
 
-    def __init__(self, files: list[SceneFiles], *, batch_size: int, seed: int) -> None:
-        self.files = files
-        self.batch_size = batch_size
-        self.seed = seed
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        batch_size: int,
+        seed: int,
+        augment: AugmentSettings = AugmentSettings(),
+        geometry: Geometry = GEOMETRIES["regular"],
+    ) -> None:
+        self.sets = [read_scenes(source.folder, "train") for source in sources]
+        self.shares = [source.share / sum(s.share for s in sources) for source in sources]
+        self.cycle = _cycle(self.shares, np.random.default_rng([seed, 2]))
+        self.batch_size, self.seed, self.augment, self.geometry = batch_size, seed, augment, geometry
+        self.by_people = [_by_people(scenes) for scenes in self.sets]
+
+    @property
+    def mean_people(self) -> float:
+        """Of the pictures as they are, each source by its share."""
+        means = [float(np.mean([scene.people for scene in scenes])) for scenes in self.sets]
+        return float(np.dot(self.shares, means))
 
     def batch(self, step: int, part: int, parts: int) -> CrowdBatch:
         """Share `part` of `parts` of the batch of step `step`."""
         first = step * self.batch_size
-        return collate([self._example(first + item) for item in share(self.batch_size, part, parts)])
+        return collate([self._example(first + item) for item in share(self.batch_size, part, parts)], self.geometry)
 
     def _example(self, number: int) -> Example:
         """The example of that number since the start of the training."""
-        round_number, place = divmod(number, len(self.files))
-        order = np.random.default_rng([self.seed, 0, round_number]).permutation(len(self.files))
-        return augmented(read_example(self.files[order[place]]), np.random.default_rng([self.seed, 1, number]))
+        rng = np.random.default_rng([self.seed, 1, number])
+        source = int(self.cycle[number % len(self.cycle)])
+        scene = self._scene(source, number)
+        kind = rng.random()
+        if kind < self.augment.empty_share:
+            return self._empty(scene, rng)
+        if kind < self.augment.empty_share + self.augment.mosaic_share:
+            scenes = [scene, *(self._any(rng) for _ in range(3))]
+            zooms = [draw_zoom(self.augment, rng) for _ in scenes]
+            picture, points = mosaic([self._photo(part, rng) for part in scenes], zooms, rng)
+        elif scene.points is None:
+            return self._of_map(scene, rng)
+        else:
+            picture, points = framed(*self._photo(scene, rng), draw_zoom(self.augment, rng), rng)
+        sound = self._sound(source, scene, len(points), rng)
+        return Example(picture, sound, density_map(points), patch_counts(points))
+
+    def _scene(self, source: int, number: int) -> Scene:
+        cycles, place_in_cycle = divmod(number, len(self.cycle))
+        earlier = int(np.count_nonzero(self.cycle[:place_in_cycle] == source))
+        ordinal = cycles * int(np.count_nonzero(self.cycle == source)) + earlier
+        scenes = self.sets[source]
+        round_number, place_in_round = divmod(ordinal, len(scenes))
+        order = np.random.default_rng([self.seed, 0, source, round_number]).permutation(len(scenes))
+        return scenes[order[place_in_round]]
+
+    def _any(self, rng: Rng) -> Scene:
+        scenes = self.sets[int(rng.choice(len(self.sets), p=self.shares))]
+        return scenes[int(rng.integers(len(scenes)))]
+
+    def _photo(self, scene: Scene, rng: Rng) -> tuple[Picture, NDArray[np.float32]]:
+        """The photo with its heads, mirrored half of the time."""
+        photo = read_picture(scene.picture)
+        if scene.points is None:
+            raise TrainError(
+                f"{scene.name} has a density map and no points; wanted points, because mosaics cut pictures up. Put "
+                "the points beside the pictures (docs/crowd.md), or leave augment.mosaic_share at 0."
+            )
+        points = inside_photo(scene.points, photo, scene.name)
+        if mirrored := rng.random() < 0.5:
+            photo = cv2.flip(photo, 1).astype(np.uint8, copy=False)
+            points = points * np.float32((-1, 1)) + np.float32((photo.shape[1], 0))
+        return self._taken(photo, rng), inside_photo(points, photo, scene.name) if mirrored else points
+
+    def _taken(self, photo: Picture, rng: Rng) -> Picture:
+        """The photo in other light, and sometimes degraded; before it is framed, so that the padding stays black."""
+        photo = lit(photo, self.augment, rng)
+        return degraded(photo, random_degradation(rng), rng) if rng.random() < self.augment.degraded_share else photo
+
+    def _of_map(self, scene: Scene, rng: Rng) -> Example:
+        """A whole picture whose truth is a density map, mirrored half of the time."""
+        photo, people = read_picture(scene.picture), read_density(scene)
+        if rng.random() < 0.5:
+            photo, people = cv2.flip(photo, 1).astype(np.uint8, copy=False), people[:, ::-1]
+        density = density_of_map(people)
+        return Example(place(self._taken(photo, rng)), read_sound(scene.sound, rng), density, _patches_of(density))
+
+    def _sound(self, source: int, scene: Scene, people: int, rng: Rng) -> NDArray[np.float32]:
+        """The scene's own sound; where only a part of its people is seen, that of a scene with about as many."""
+        if scene.sound is None:
+            return read_sound(None, rng)
+        if abs(people - scene.people) <= _SAME_CROWD * scene.people:
+            return read_sound(scene.sound, rng)
+        order = self.by_people[source]
+        place_of = int(np.searchsorted([s.people for s in order], people))
+        nearest = order[max(0, place_of - _SIMILAR_SOUNDS // 2 - 1) : place_of + _SIMILAR_SOUNDS // 2 + 1]
+        return read_sound(nearest[int(rng.integers(len(nearest)))].sound, rng)
+
+    def _empty(self, scene: Scene, rng: Rng) -> Example:
+        """Nobody, and silence or faint noise."""
+        if rng.random() < _BLANK_AMONG_EMPTY or scene.points is None:
+            picture = blank(rng)
+        else:
+            photo = read_picture(scene.picture)
+            picture = without_people(self._taken(photo, rng), inside_photo(scene.points, photo, scene.name), rng)
+        level = np.float32(rng.choice([0.0, 10 ** rng.uniform(-4, -2.5)]))
+        hiss = level * rng.standard_normal(SOUND_SAMPLES, np.float32)
+        nobody = np.zeros((0, 2), np.float32)
+        return Example(picture, hiss, density_map(nobody), patch_counts(nobody))
+
+
+def _cycle(shares: Sequence[float], rng: Rng) -> NDArray[np.int64]:
+    """Which source each of the examples of a cycle comes from; largest remainders, at least one each."""
+    if len(shares) == 1:
+        return np.zeros(1, np.int64)
+    wanted = np.array(shares) * _CYCLE
+    counts = np.maximum(1, np.floor(wanted)).astype(int)
+    for source in np.argsort(counts - wanted)[: max(0, _CYCLE - int(counts.sum()))]:
+        counts[source] += 1
+    return rng.permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int64)
+
+
+def _by_people(scenes: Sequence[Scene]) -> list[Scene]:
+    return sorted((scene for scene in scenes if scene.sound is not None), key=lambda scene: scene.people)

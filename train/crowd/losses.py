@@ -86,10 +86,11 @@ def patch_sum_loss(patch_sums: Tensor, patch_counts: Tensor) -> Tensor:
 
 
 def total_loss(parts: dict[str, Tensor], settings: LossSettings) -> Tensor:
-    """Eq. 13, with weights: of the parts named importance, estimate, density and patch_sum."""
-    return (
-        settings.importance_weight * parts["importance"]
-        + settings.estimate_weight * parts["estimate"]
-        + settings.density_weight * parts["density"]
-        + settings.patch_sum_weight * parts["patch_sum"]
-    )
+    """Eq. 13, with weights: of the parts named importance, estimate, density and patch_sum, where there are any."""
+    weights = {
+        "importance": settings.importance_weight,
+        "estimate": settings.estimate_weight,
+        "density": settings.density_weight,
+        "patch_sum": settings.patch_sum_weight,
+    }
+    return torch.stack([weights[name] * value for name, value in parts.items()]).sum()

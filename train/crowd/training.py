@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from train.checkpoint import save_weights
-from train.crowd.data import CrowdBatch, SceneBatches, SceneFiles, batches, read_index
+from train.crowd.augment import AugmentSettings
+from train.crowd.data import CrowdBatch, SceneBatches, Source, batches
+from train.crowd.layouts import read_scenes
 from train.crowd.losses import LossSettings, density_loss, estimate_loss, importance_loss, patch_sum_loss, total_loss
 from train.crowd.network import (
     CrowdCounter,
     CrowdDensitySum,
     build_crowd_counter,
     load_crowd_counter,
-    model_name,
     stored_options,
 )
 from train.crowd.options import CrowdOptions, options_of
@@ -41,27 +42,18 @@ _SHOWN_SIZE = 384, 216  # pixels of each
 class CrowdTraining:
     """One training run."""
 
-    audio: bool  # CC-AV, else CC-V
-    data: Path  # folder of scenes with an index.csv
+    model: str  # crowd_av, crowd_v, mcnn, csrnet, cannet or audiocsrnet
+    data: list[Source]  # data sets in any layout of `train.crowd.layouts`; the first one's `val` is validated on
     run: Path  # checkpoints and logs; private
     weights: Path  # where the result goes
     fit: FitSettings
     preset: str = "compact"
     options: dict[str, Any] = field(default_factory=dict)  # changes to the preset
     losses: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
     batch_size: int = 4
     frozen_statistics_step: int | None = None  # from here on batch normalisation keeps its running statistics
-    start_from: Path | None = None  # weights of the other crowd model; what fits by name and shape is taken over
-
-    def __post_init__(self) -> None:
-        """Refuse what `load_crowd_counter` could not find again."""
-        if (
-            not self.weights.name.startswith(model_name(self.audio))
-            or self.weights.name.startswith("crowd_av") != self.audio
-        ):
-            raise ValueError(
-                f"weights ({self.weights}) must be named {model_name(self.audio)}….safetensors for audio={self.audio}"
-            )
+    start_from: Path | None = None  # weights of another crowd network; what fits by name and shape is taken over
 
 
 class CrowdLearner(Learner):
@@ -73,16 +65,18 @@ class CrowdLearner(Learner):
         losses: LossSettings,
         settings: FitSettings,
         frozen_statistics_step: int | None = None,
+        mean_people: float = 0.0,
     ) -> None:
         super().__init__(settings)
+        self.mean_people = mean_people  # of the training pictures; what an answer without looking would be
         self.frozen_statistics_step = frozen_statistics_step
         self.counter = counter
         self.loss_settings = losses
         self.log_mel = CrowdLogMel() if counter.audio else None
         self.density_sum = CrowdDensitySum()
 
-    def forward(self, batch: CrowdBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Density, PIR and PCE of a batch."""
+    def forward(self, batch: CrowdBatch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Density of a batch, and PIR and PCE of networks that have them."""
         if self.log_mel is None:
             answer = self.counter(batch.picture)
         else:
@@ -107,13 +101,15 @@ class CrowdLearner(Learner):
         """The parts of Eq. 13 and their sum, and the mean absolute error of the count in people."""
         density, importance, estimates = self(batch)
         count, patch_sums = self.density_sum(density.float())
-        least = self.loss_settings.least_people
         parts = {
-            "importance": importance_loss(importance, batch.patch_counts),
-            "estimate": estimate_loss(estimates.float(), batch.patch_counts, least_people=least),
             "density": density_loss(density.float(), batch.density),
             "patch_sum": patch_sum_loss(patch_sums, batch.patch_counts),
         }
+        if importance is not None:
+            parts["importance"] = importance_loss(importance, batch.patch_counts)
+        if estimates is not None:
+            least = self.loss_settings.least_people
+            parts["estimate"] = estimate_loss(estimates.float(), batch.patch_counts, least_people=least)
         error = (count[:, 0] - batch.patch_counts.sum(dim=1)).abs().mean()
         return {"total": total_loss(parts, self.loss_settings), **parts, "mae": error}
 
@@ -131,13 +127,12 @@ class CrowdLearner(Learner):
         return Shown({"density": in_a_column(rows)}, {})
 
 
-def density_scale_of(files: list[SceneFiles], options: CrowdOptions) -> float:
+def density_scale_of(mean_people: float, options: CrowdOptions) -> float:
     """People per cell for one unit of DM_PRE, such that the untrained network answers the training set's mean count.
 
     Behind an untrained batch normalisation and ReLU the mean of V is 0.40. The co-attention's mixture has the same
     mean; the residual form `add` doubles it.
     """
-    mean_people = float(np.mean([len(scene.points) for scene in files]))
     mean_value = _MEAN_RELU_OF_NORMAL * (2 if options.co_attention_residual == "add" else 1)
     return mean_people / (mean_value * DENSITY_HEIGHT * DENSITY_WIDTH)
 
@@ -161,16 +156,22 @@ def prepare_crowd(config: CrowdTraining) -> Prepared[CrowdLearner]:
     Raises:
         TrainError: no scenes, or an option that the network does not have.
     """
-    scenes, validation = read_index(config.data, "train"), read_index(config.data, "val")
-    changes = {"density_scale": density_scale_of(scenes, options_of(config.preset, **config.options)), **config.options}
+    train_batches = SceneBatches(
+        config.data, batch_size=config.batch_size, seed=config.fit.seed, augment=config.augment
+    )
+    validation = read_scenes(config.data[0].folder, "val")
+    scale = density_scale_of(train_batches.mean_people, options_of(config.preset, **config.options))
     torch.manual_seed(config.fit.seed)
-    counter = build_crowd_counter(config.preset, config.audio, **changes)
+    counter = build_crowd_counter(
+        config.preset, config.model == "crowd_av", **({"density_scale": scale} | config.options)
+    )
     counter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast in bf16 on a CPU; the numbers are the same
     log.info("%s, %s: %d parameters", config.weights.stem, config.preset, sum(p.numel() for p in counter.parameters()))
     if config.start_from is not None:
         take_over(counter, config.start_from)
-    learner = CrowdLearner(counter, config.losses, config.fit, config.frozen_statistics_step)
-    train_batches = SceneBatches(scenes, batch_size=config.batch_size, seed=config.fit.seed)
+    learner = CrowdLearner(
+        counter, config.losses, config.fit, config.frozen_statistics_step, train_batches.mean_people
+    )
     return Prepared(config, learner, train_batches, list(batches(validation, config.batch_size)), config.run)
 
 
@@ -186,6 +187,12 @@ def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
     prepared = prepare_crowd(config)
     fit(prepared, resume=resume)
     counter = prepared.learner.counter
-    save_weights(config.weights, counter, model=model_name(config.audio), options=stored_options(counter))
+    save_weights(
+        config.weights,
+        counter,
+        model=config.model,
+        options=stored_options(counter),
+        facts={"training_mean_people": round(prepared.learner.mean_people, 3)},
+    )
     log.info("wrote %s", config.weights)
     return config.weights
