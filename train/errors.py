@@ -7,6 +7,12 @@ class TrainError(Exception):
     exit_code = 4
 
 
+class UsageError(TrainError):
+    """Options that contradict each other."""
+
+    exit_code = 2
+
+
 class OutputError(TrainError):
     """A result that could not be written: a full disk, a folder without permission."""
 

@@ -6,14 +6,14 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from train.environment import command_line, stamp
-from train.errors import TrainError
+from train.errors import UsageError
+from train.reports import report_name
 from train.settings import GRIFFIN_LIM_ITERATIONS
 
 if TYPE_CHECKING:
@@ -23,12 +23,6 @@ log = logging.getLogger(__name__)
 DEFAULT_URL = "127.0.0.1:8001"
 EXIT_SOME_SKIPPED = 3
 _LIST = Path("mixtures/test.csv")
-
-
-class UsageError(TrainError):
-    """Options that contradict each other."""
-
-    exit_code = 2
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +55,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="one JSON object on stdout in place of the tables")
     output.add_argument("--report", type=Path, metavar="FOLDER", help="add JSON and table to a folder, paper's beside")
     output.add_argument(
-        "--name", type=_name, help="in the report; attention_srl for weights trained with L_SRL (default: the system)"
+        "--name",
+        type=report_name,
+        help="in the report; attention_srl for weights trained with L_SRL (default: the system)",
     )
     output.add_argument("--jobs", type=int, help="worker processes (default: one for each core)")
 
@@ -170,12 +166,6 @@ def _decoder(text: str) -> int:
     if name != "griffin-lim" or not count.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no decoder; wanted mixture-phase or griffin-lim:N")
     return int(count)
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_]+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name; wanted small letters, digits and underscores")
-    return text
 
 
 def _jobs(wanted: int | None, rows: int) -> int:

@@ -23,11 +23,11 @@ from train.errors import TrainError
 from train.facefilter.listed import Loaded, Request, Skipped, load, requests_for
 from train.facefilter.scoring import Figures, score_outputs, summarise
 from train.facefilter.systems import Decoder, System, Waveforms
+from train.progress import told
 
 log = logging.getLogger(__name__)
 BATCH = 16
 _AHEAD = 2 * BATCH  # rows that the workers have in hand beyond what was asked for
-_TOLD_EVERY_S = 15.0
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -96,7 +96,7 @@ def evaluate(
     requests = [request for request in prepared if id(request.row) in wanted]
     skipped: list[Skipped] = []
     with _workers(options.jobs) as pool:
-        judged = list(_told(_judge(requests, system, decoder, options, pool, skipped), len(requests)))
+        judged = list(told(_judge(requests, system, decoder, options, pool, skipped), len(requests), "mixtures"))
     for missed in skipped:
         log.warning("skipped %s: %s", missed.id, missed.reason)
     if not judged:
@@ -231,16 +231,3 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     source = iter(items)
     while batch := list(itertools.islice(source, size)):
         yield batch
-
-
-def _told(judged: Iterable[Judged], total: int) -> Iterator[Judged]:
-    """Say now and then how far it is; the pace is that since the first row, before which the workers start."""
-    first = last = 0.0
-    for done, row in enumerate(judged, start=1):
-        now = time.monotonic()
-        if done == 1:
-            first = last = now
-        elif now - last > _TOLD_EVERY_S:
-            last, rate = now, (done - 1) / (now - first)
-            log.info("%d of %d mixtures, %.1f a second, %.0f s to go", done, total, rate, (total - done) / rate)
-        yield row

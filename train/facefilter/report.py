@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train.environment import stamp
-from train.errors import TrainError
 from train.files import write_atomically
+from train.reports import add_report, decimal, percent, read_reports, table
 
 # Chung et al. 2020, Table 2: SDRi in dB and speaker isolation accuracy on VoxCeleb2.
 TABLE_2: dict[str, tuple[str, float, float]] = {
@@ -33,13 +30,13 @@ _OTHERS = {
 
 def markdown(report: dict[str, Any]) -> str:
     """What `evaluation.evaluate` gave, as Markdown tables for the terminal and for a file."""
-    parts = [_table(_COLUMNS, _rows(report))]
+    parts = [table(_COLUMNS, _rows(report))]
     for name, title in _OTHERS.items():
         if name in report["overall"]:
-            parts += [f"{title[0].upper()}{title[1:]}:", _table(_COLUMNS, _rows(report, name))]
+            parts += [f"{title[0].upper()}{title[1:]}:", table(_COLUMNS, _rows(report, name))]
     if "swapped" in report["overall"]:
         gap = report["overall"]["swapped"]["si_sdr_gap_db"]
-        parts.append(f"SI-SDR against the target falls by {_db(gap)} dB when the other face is given.")
+        parts.append(f"SI-SDR against the target falls by {decimal(gap)} dB when the other face is given.")
     if "subsets" in report:
         parts += ["Table 3, the paper's figures (VoxCeleb2) beside:", _table_3(report)]
     parts.append(
@@ -65,14 +62,14 @@ def table_2(reports: dict[str, dict[str, Any]]) -> str:
         title, paper_db, paper_accuracy = TABLE_2.get(name, (name, None, None))
         ours = report.get("table2", report["overall"])
         figures = (
-            _db(ours["sdri_db"]),
-            _percent(ours["accuracy"]),
-            _db(ours["si_sdri_db"]),
-            _db(ours.get("best_permutation", {}).get("sdri_db")),
-            _db(report["overall"].get("oracle", {}).get("sdri_db")),
+            decimal(ours["sdri_db"]),
+            percent(ours["accuracy"]),
+            decimal(ours["si_sdri_db"]),
+            decimal(ours.get("best_permutation", {}).get("sdri_db")),
+            decimal(report["overall"].get("oracle", {}).get("sdri_db")),
         )
-        rows.append((title, report["system"]["decoder"], *figures, _db(paper_db, 3), _percent(paper_accuracy)))
-    return _table(head, rows)
+        rows.append((title, report["system"]["decoder"], *figures, decimal(paper_db, 3), percent(paper_accuracy)))
+    return table(head, rows)
 
 
 def write_report(folder: Path, name: str, report: dict[str, Any], command: str) -> Path:
@@ -88,28 +85,14 @@ def write_report(folder: Path, name: str, report: dict[str, Any], command: str) 
         TrainError: the folder holds a report that is damaged.
         OSError: it cannot be written.
     """
-    path = folder / f"{name}.json"
-    whole = {"name": name, "environment": stamp(command), **report}
-    write_atomically(path, (json.dumps(whole, indent=1) + "\n").encode())
-    present = sorted(other.stem for other in folder.glob("*.json"))
-    names = [*(name for name in TABLE_2 if name in present), *(name for name in present if name not in TABLE_2)]
-    reports = {name: _read(folder / f"{name}.json") for name in names}
+    path = add_report(folder, name, report, command)
+    reports = read_reports(folder, {"overall", "pairs", "system"}, first=tuple(TABLE_2))
     parts = ["# Table 2, ours beside the paper's (VoxCeleb2)", table_2(reports)]
     for name, found in reports.items():
         title = TABLE_2[name][0] if name in TABLE_2 else name
         parts += [f"# {title}", f"`{found['environment']['command']}`", markdown(found)]
     write_atomically(folder / "table.md", "\n\n".join(parts).encode())
     return path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads(path.read_text())
-        if not {"overall", "pairs", "system", "environment"} <= set(report):
-            raise ValueError("no report of an evaluation")
-        return report
-    except (ValueError, TypeError, OSError) as error:
-        raise TrainError(f"{path} is not a report that can be read ({error}); remove it or make it again.") from error
 
 
 def _rows(report: dict[str, Any], name: str | None = None) -> list[tuple[str, ...]]:
@@ -124,11 +107,11 @@ def _row(title: str, group: dict[str, Any]) -> tuple[str, ...]:
     return (
         title,
         str(group["n"]),
-        *(_db(group[name]) for name in ("sdri_db", "si_sdri_db", "snri_db")),
-        _percent(group["accuracy"]),
+        *(decimal(group[name]) for name in ("sdri_db", "si_sdri_db", "snri_db")),
+        percent(group["accuracy"]),
         f"{100 * low:.1f}-{100 * high:.1f}",
-        _percent(group["accuracy_b"]),
-        _percent(group["accuracy_c"]),
+        percent(group["accuracy_b"]),
+        percent(group["accuracy_c"]),
     )
 
 
@@ -140,32 +123,10 @@ def _table_3(report: dict[str, Any]) -> str:
             if group["n"]:
                 low, high = group["accuracy_interval"]
                 paper_db, paper_accuracy = TABLE_3[subset][pair]
-                ours = (_db(group["sdri_db"]), _percent(group["accuracy"]), f"{100 * low:.1f}-{100 * high:.1f}")
-                rows.append((subset, pair, str(group["n"]), *ours, f"{paper_db:.3f}", _percent(paper_accuracy)))
+                ours = (decimal(group["sdri_db"]), percent(group["accuracy"]), f"{100 * low:.1f}-{100 * high:.1f}")
+                rows.append((subset, pair, str(group["n"]), *ours, f"{paper_db:.3f}", percent(paper_accuracy)))
     mean = report["table2"]
     paper_db, paper_accuracy = TABLE_2["attention_srl"][1:]
-    means = (_db(mean["sdri_db"]), _percent(mean["accuracy"]), "", f"{paper_db:.3f}", _percent(paper_accuracy))
+    means = (decimal(mean["sdri_db"]), percent(mean["accuracy"]), "", f"{paper_db:.3f}", percent(paper_accuracy))
     rows.append(("mean of the rows", "", str(mean["n"]), *means))
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned for the terminal as well; all but the first to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    cells = [
-        [
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in (head, *rows)
-    ]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
-
-
-def _db(value: float | None, places: int = 2) -> str:
-    return "-" if value is None else f"{value:.{places}f}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return table(head, rows)
