@@ -86,16 +86,8 @@ def density_of_map(people: NDArray[np.floating]) -> NDArray[np.float32]:
     Every pixel's people are shared out over the cells by area, so the sum stays the map's.
 
     Args:
-        people: (H, W), people per pixel; as large as the photo, or of any size with its aspect.
-
-    Raises:
-        TrainError: of another rank, empty, or with values that are not finite.
+        people: (H, W), people per pixel, finite; as large as the photo, or of any size with its aspect.
     """
-    if people.ndim != 2 or people.size == 0 or not np.isfinite(people).all():
-        raise TrainError(
-            f"Saw a density map of shape {people.shape}{'' if np.isfinite(people).all() else ', not finite'}; wanted "
-            "(H, W) finite people per pixel, or its sum is no count. Fetch the map again."
-        )
     height, width = people.shape
     scale = min(PICTURE_WIDTH / width, PICTURE_HEIGHT / height)
     inside_width, inside_height = max(1, round(width * scale)), max(1, round(height * scale))

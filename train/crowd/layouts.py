@@ -1,6 +1,6 @@
 """Crowd data sets as they lie on disk: which layout a folder has, and its scenes.
 
-One table names every layout; `layouts_index` and `layouts_matlab` read them and draw their trees.
+One table names every layout; `layouts_index`, `layouts_matlab` and `layouts_disco` read them and draw their trees.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from train.crowd.layouts_disco import is_disco, read_disco
 from train.crowd.layouts_index import is_csv_index, is_json_index, read_csv_index, read_json_index
 from train.crowd.layouts_matlab import (
+    is_qnrf,
+    is_qnrf_pictures,
     is_shanghaitech,
     is_shanghaitech_part,
     is_shanghaitech_pictures,
+    read_qnrf,
+    read_qnrf_pictures,
     read_shanghaitech,
     read_shanghaitech_part,
     read_shanghaitech_pictures,
@@ -50,6 +55,9 @@ _LAYOUTS = (
         read_shanghaitech_pictures,
     ),
     _Layout("ShanghaiTech", "part_A/ or part_B/ or both", is_shanghaitech, read_shanghaitech),
+    _Layout("DISCO", "imgs/<id>.jpg, auds/<id>.wav and density/{train,val,test}/<id>.mat", is_disco, read_disco),
+    _Layout("UCF-QNRF", "Train/ or Test/ with img_0001.jpg and img_0001_ann.mat", is_qnrf, read_qnrf),
+    _Layout("UCF-QNRF pictures", "img_0001.jpg and img_0001_ann.mat", is_qnrf_pictures, read_qnrf_pictures),
 )
 
 

@@ -19,10 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from train.crowd.layouts_matlab import as_points
+from train.crowd.annotations import as_points, read_text_points
 from train.crowd.scene import Scene
 from train.crowd.splits import Split, few, select
 from train.errors import TrainError
@@ -39,25 +36,6 @@ def is_csv_index(folder: Path) -> bool:
 def is_json_index(folder: Path) -> bool:
     """Whether the folder holds an index.json."""
     return (folder / "index.json").is_file()
-
-
-def read_text_points(path: Path) -> NDArray[np.float32]:
-    """Points of a text file, a line "x,y" or "x y" each, float32 (n, 2); a first line with the letters is no point.
-
-    Raises:
-        TrainError: missing, or a line that is not two numbers.
-    """
-    try:
-        lines = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainError(f"{path} cannot be read ({error}); wanted the points of a picture as text.") from error
-    rows = [line for line in lines if line]
-    if rows and [name.strip('"').lower() for name in rows[0]] == ["x", "y"]:
-        del rows[0]
-    wrong = next((row for row in rows if len(row) != 2), None)
-    if wrong is not None:
-        raise TrainError(f"{path} has the line {' '.join(wrong)!r}; wanted x and y of one head. Mend that line.")
-    return as_points(rows, path)
 
 
 def read_csv_index(folder: Path, split: Split) -> list[Scene]:
@@ -134,7 +112,7 @@ def _scene(index: Path, row: Row, name: str) -> Scene:
     folder = index.parent
     inline = not isinstance(row["points"], str)
     points = as_points(row["points"], index) if inline else read_text_points(folder / row["points"])
-    if row.get("people") not in (None, "", len(points), str(len(points))):
+    if str(row.get("people") or len(points)) != str(len(points)):
         raise TrainError(
             f"{index} says {row['people']} people for {row['image']}, but {len(points)} points are there; wanted as "
             "many points as people, because one of the two is wrong. Correct or leave out the column `people`."

@@ -1,9 +1,13 @@
-"""Data sets whose head points stand in MATLAB files: ShanghaiTech.
+"""Photographs with head points in MATLAB files: ShanghaiTech and UCF-QNRF.
 
     part_A/                              also part_A_final, part_B, part_B_final
       {train_data,test_data}/
         images/IMG_1.jpg
         ground-truth/GT_IMG_1.mat        also ground_truth; `image_info[0,0][0,0][0]` is (n, 2), x and y
+
+    UCF-QNRF/
+      {Train,Test}/img_0001.jpg
+                   img_0001_ann.mat      `annPoints` is (n, 2), x and y
 
 Six test pictures of part A are near-duplicates of the training pictures IMG_2, 60, 97, 121, 139 and 154: a figure on
 its test split is a little too good for whoever trains on all of part A.
@@ -11,12 +15,14 @@ its test split is a little too good for whoever trains on all of part A.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from train.crowd.annotations import read_ann_points, read_image_info
 from train.crowd.scene import Scene
 from train.crowd.splits import Split, by_number, few, select
 from train.errors import TrainError
@@ -26,10 +32,22 @@ _TRUTH_FOLDERS = ("ground-truth", "ground_truth")
 _SPLIT_FOLDERS = {"train": "train_data", "test": "test_data"}
 
 
-def pictures_of(folder: Path) -> list[Path]:
-    """The pictures in a folder by number; hidden files are none."""
+def pictures_of(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder by their stem, in order of number; hidden files are none.
+
+    Raises:
+        TrainError: two pictures of one stem.
+    """
     found = (path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.name[0] != ".")
-    return sorted(found, key=lambda path: by_number(path.name))
+    pictures: dict[str, Path] = {}
+    for path in sorted(found, key=lambda path: by_number(path.name)):
+        if path.stem in pictures:
+            raise TrainError(
+                f"{pictures[path.stem]} and {path.name} share their annotation; wanted one picture for each, because "
+                "one of them would be dropped. Remove the wrong one."
+            )
+        pictures[path.stem] = path
+    return pictures
 
 
 def require_pairs(folder: Path, pictures: dict[str, Path], truths: dict[str, Path]) -> None:
@@ -50,44 +68,15 @@ def require_pairs(folder: Path, pictures: dict[str, Path], truths: dict[str, Pat
             )
 
 
-def as_points(values: object, path: Path) -> NDArray[np.float32]:
-    """Points of an annotation, float32 (n, 2), as they stand there.
-
-    Raises:
-        TrainError: of another shape, not numbers, or not finite.
-    """
-    try:
-        points = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
-        raise TrainError(
-            f"{path} holds something that is no numbers ({error}); wanted (n, 2) points. Mend it."
-        ) from error
-    points = points.reshape(0, 2) if points.size == 0 else points
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        seen = f"shape {points.shape}" if np.isfinite(points).all() else "numbers that are not finite"
-        raise TrainError(f"{path} holds points of {seen}; wanted (n, 2), x and y in pixels. Mend the annotation.")
-    return points
-
-
-def read_matlab_points(path: Path, key: str) -> NDArray[np.float32]:
-    """Points of a ShanghaiTech (`image_info`) or UCF-QNRF (`annPoints`) annotation, float32 (n, 2).
-
-    Raises:
-        TrainError: damaged, or a MATLAB file of another kind.
-    """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        values = loadmat(path, variable_names=[key])[key]
-        if key == "image_info":
-            values = values[0, 0][0, 0][0]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, MatReadError) as error:
-        raise TrainError(
-            f"{path} cannot be read as an annotation ({error!r}); wanted a MATLAB file with head points in {key!r}. "
-            "It is damaged or of another data set: copy it again."
-        ) from error
-    return as_points(values, path)
+def _paired(
+    root: Path,
+    folder: Path,
+    pictures: dict[str, Path],
+    truths: dict[str, Path],
+    read: Callable[[Path], NDArray[np.float32]],
+) -> list[Scene]:
+    require_pairs(folder, pictures, truths)
+    return [Scene(path.relative_to(root).as_posix(), path, read(truths[stem])) for stem, path in pictures.items()]
 
 
 # ---- ShanghaiTech ----
@@ -122,13 +111,9 @@ def is_shanghaitech(folder: Path) -> bool:
 def _read_folder(root: Path, folder: Path) -> list[Scene]:
     truth = _truth_folder(folder)
     assert truth is not None  # recognised before
-    pictures = {path.stem: path for path in pictures_of(folder / "images")}
+    pictures = pictures_of(folder / "images")
     truths = {path.stem.removeprefix("GT_"): path for path in sorted(truth.glob("[!.]*.mat"))}
-    require_pairs(folder, pictures, truths)
-    return [
-        Scene(path.relative_to(root).as_posix(), path, read_matlab_points(truths[stem], "image_info"))
-        for stem, path in pictures.items()
-    ]
+    return _paired(root, folder, pictures, truths, read_image_info)
 
 
 def read_shanghaitech_pictures(folder: Path, split: Split) -> list[Scene]:
@@ -153,3 +138,40 @@ def read_shanghaitech_part(folder: Path, split: Split) -> list[Scene]:
 def read_shanghaitech(folder: Path, split: Split) -> list[Scene]:
     """The parts one after the other, each with its own validation tenth."""
     return [scene for part in _parts(folder) for scene in _read_part(folder, part, split)]
+
+
+# ---- UCF-QNRF ----
+
+_QNRF_FOLDERS = {"train": "Train", "test": "Test"}
+_QNRF_ENDING = "_ann"
+
+
+def is_qnrf_pictures(folder: Path) -> bool:
+    """Whether it is `Train` or `Test`."""
+    return folder.is_dir() and next(folder.glob(f"*{_QNRF_ENDING}.mat"), None) is not None
+
+
+def is_qnrf(folder: Path) -> bool:
+    """Whether it is the root, with its training or test pictures or both."""
+    return any(is_qnrf_pictures(folder / name) for name in _QNRF_FOLDERS.values())
+
+
+def _read_qnrf_folder(root: Path, folder: Path) -> list[Scene]:
+    pictures = pictures_of(folder)
+    truths = {path.stem.removesuffix(_QNRF_ENDING): path for path in sorted(folder.glob("[!.]*.mat"))}
+    return _paired(root, folder, pictures, truths, read_ann_points)
+
+
+def read_qnrf_pictures(folder: Path, split: Split) -> list[Scene]:
+    """Everything for `test` and `all`; divided by `held_out` for `train` and `val`."""
+    return select(folder, {"all": partial(_read_qnrf_folder, folder, folder)}, split)
+
+
+def read_qnrf(folder: Path, split: Split) -> list[Scene]:
+    """The whole data set; `val` is `held_out` of its training pictures."""
+    readers = {
+        name: partial(_read_qnrf_folder, folder, folder / subfolder)
+        for name, subfolder in _QNRF_FOLDERS.items()
+        if is_qnrf_pictures(folder / subfolder)
+    }
+    return select(folder, readers, split)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.crowd.annotations import read_map
 from train.errors import TrainError
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -47,13 +48,8 @@ def read_density(scene: Scene) -> NDArray[np.float64]:
     """The density map of a scene that has one, (H, W), people per pixel.
 
     Raises:
-        TrainError: none, or no matrix `map` in it.
+        TrainError: none, or its file has no matrix `map` of finite numbers.
     """
-    from scipy.io import loadmat
-
     if scene.density is None:
         raise TrainError(f"{scene.name} has neither points nor a density map; wanted one of them, to know its people.")
-    try:
-        return np.asarray(loadmat(scene.density, variable_names=["map"])["map"], float)
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainError(f"{scene.density} has no matrix `map` ({error}); fetch it again.") from error
+    return read_map(scene.density)
