@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.crowd.data import SceneBatches, augmented, read_example, read_index
+from train.crowd.data import read_example
+from train.crowd.layouts import read_scenes
 from train.errors import TrainError
 from train.synthetic.ambience import ambient_sound, babble, synthetic_voice
 from train.synthetic.scene_drawing import draw_person, random_perspective
@@ -94,8 +95,8 @@ def test_a_shorter_run_writes_the_same_files_as_the_start_of_a_longer_one(folder
 
 
 def test_what_was_written_is_read_back_with_its_ground_truth(folder: Path) -> None:
-    scenes = read_index(folder, "train")
-    assert [len(read_index(folder, split)) for split in ("train", "val", "test")] == [3, 1, 2]
+    scenes = read_scenes(folder, "train")
+    assert [len(read_scenes(folder, split)) for split in ("train", "val", "test")] == [3, 1, 2]
     for index, files in enumerate(scenes):
         drawn, example = draw_scene(scene_rng(9, "train", index)), read_example(files)
         assert np.abs(example.picture.astype(int) - drawn.picture).mean() < 12  # JPEG, in a noisy picture
@@ -108,47 +109,3 @@ def test_what_was_written_is_read_back_with_its_ground_truth(folder: Path) -> No
 def test_a_folder_with_scenes_is_not_written_to_again(folder: Path) -> None:
     with pytest.raises(TrainError, match=r"index\.csv exists"):
         synthesize_scenes(folder, {"train": 1}, seed=1)
-
-
-def test_a_folder_without_scenes_is_refused_with_the_command_that_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="avedge synthesize scenes"):
-        read_index(tmp_path, "train")
-
-
-def test_a_picture_of_another_size_is_refused_with_both_sizes(folder: Path, tmp_path: Path) -> None:
-    import cv2
-
-    from train.crowd.data import SceneFiles
-
-    files = read_index(folder, "test")[0]
-    small = tmp_path / "small.png"
-    cv2.imwrite(str(small), np.zeros((20, 30, 3), np.uint8))
-    with pytest.raises(TrainError, match="30x20 pixels; wanted 1024x576"):
-        read_example(SceneFiles(small, files.sound, files.points))
-
-
-def test_augmentation_moves_people_with_the_picture(folder: Path) -> None:
-    example = read_example(max(read_index(folder, "train"), key=lambda files: len(files.points)))
-    mirrored = 0
-    for seed in range(6):
-        changed = augmented(example, np.random.default_rng(seed))
-        assert changed.density.sum() == pytest.approx(example.density.sum(), rel=1e-5)
-        blocks = changed.density.reshape(8, 9, 8, 16).sum(axis=(1, 3)).reshape(-1)
-        assert np.abs(blocks - changed.patch_counts).max() < 4  # heads on an edge share their mass
-        if np.array_equal(changed.density, example.density[:, ::-1]):
-            mirrored += 1
-            picture = example.picture[:, ::-1]
-        else:
-            picture = example.picture
-        assert np.corrcoef(changed.picture[::9, ::9].ravel(), picture[::9, ::9].ravel())[0, 1] > 0.9
-    assert 0 < mirrored < 6
-
-
-def test_batches_are_the_same_for_a_seed_and_hold_every_scene(folder: Path) -> None:
-    scenes = read_index(folder, "train")
-    runs = [SceneBatches(scenes, batch_size=2, seed=seed) for seed in (1, 1, 2)]
-    batches = [[run.batch(step, 0, 1) for step in range(3)] for run in runs]
-    assert all((a.picture == b.picture).all() for a, b in zip(batches[0], batches[1], strict=True))
-    assert any((a.picture != b.picture).any() for a, b in zip(batches[0], batches[2], strict=True))
-    people = sorted(round(float(total)) for batch in batches[0] for total in batch.density.sum(dim=(1, 2)))
-    assert people == sorted(2 * [len(scene.points) for scene in scenes])

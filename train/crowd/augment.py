@@ -37,6 +37,9 @@ class AugmentSettings:
     degraded_share: float = 0.0  # of the examples; `train.crowd.degrade.random_degradation`
 
 
+PLAIN = AugmentSettings()  # mirror images and light only
+
+
 def window_at(photo: Picture, zoom: float, rng: Rng, *, width: int, height: int) -> Window:
     """A random part of the photo that fills (at most) `width` x `height` frame pixels at the wanted scale.
 
@@ -51,7 +54,9 @@ def window_at(photo: Picture, zoom: float, rng: Rng, *, width: int, height: int)
     scale = zoom * full.frame_width / full.width
     wide, high = min(full.width, math.ceil(width / scale)), min(full.height, math.ceil(height / scale))
     left, top = int(rng.integers(full.width - wide + 1)), int(rng.integers(full.height - high + 1))
-    return Window(left, top, wide, high, min(width, max(1, round(wide * scale))), min(height, max(1, round(high * scale))))
+    return Window(
+        left, top, wide, high, min(width, max(1, round(wide * scale))), min(height, max(1, round(high * scale)))
+    )
 
 
 def draw_zoom(settings: AugmentSettings, rng: Rng) -> float | None:
@@ -64,10 +69,8 @@ def draw_zoom(settings: AugmentSettings, rng: Rng) -> float | None:
 
 def framed(photo: Picture, points: Points, zoom: float | None, rng: Rng) -> tuple[Picture, Points]:
     """The photo, or a part of it at another scale, in its frame of 1024x576."""
-    if zoom is None:
-        window = whole(photo)
-    else:
-        window = window_at(photo, zoom, rng, width=PICTURE_WIDTH, height=PICTURE_HEIGHT)
+    size = {"width": PICTURE_WIDTH, "height": PICTURE_HEIGHT}
+    window = whole(photo) if zoom is None else window_at(photo, zoom, rng, **size)
     return padded(window.cut(photo)), window.move(points)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from train.batches import share
-from train.crowd.augment import AugmentSettings, blank, draw_zoom, framed, lit, mosaic, without_people
+from train.crowd.augment import PLAIN, AugmentSettings, blank, draw_zoom, framed, lit, mosaic, without_people
 from train.crowd.degrade import degraded, random_degradation
 from train.crowd.frame import inside_photo, place, whole
 from train.crowd.geometry import GEOMETRIES, Geometry
@@ -29,7 +30,7 @@ Rng = np.random.Generator
 
 _CYCLE = 60  # examples over which the sources have exactly their shares
 _SAME_CROWD = 0.1  # a part with so many fewer people than its photo sounds like another scene
-_SIMILAR_SOUNDS = 5
+_SIMILAR_SHARE = 50  # one sound in so many counts as similar
 _BLANK_AMONG_EMPTY = 0.3
 
 
@@ -142,14 +143,15 @@ class SceneBatches:
         *,
         batch_size: int,
         seed: int,
-        augment: AugmentSettings = AugmentSettings(),
+        augment: AugmentSettings = PLAIN,
         geometry: Geometry = GEOMETRIES["regular"],
     ) -> None:
         self.sets = [read_scenes(source.folder, "train") for source in sources]
         self.shares = [source.share / sum(s.share for s in sources) for source in sources]
         self.cycle = _cycle(self.shares, np.random.default_rng([seed, 2]))
         self.batch_size, self.seed, self.augment, self.geometry = batch_size, seed, augment, geometry
-        self.by_people = [_by_people(scenes) for scenes in self.sets]
+        self.heard = [scene for scenes in self.sets for scene in scenes if scene.sound is not None]
+        self.heard_people = np.array([scene.people for scene in self.heard])
 
     @property
     def mean_people(self) -> float:
@@ -178,7 +180,7 @@ class SceneBatches:
             return self._of_map(scene, rng)
         else:
             picture, points = framed(*self._photo(scene, rng), draw_zoom(self.augment, rng), rng)
-        sound = self._sound(source, scene, len(points), rng)
+        sound = self._sound(scene, len(points), rng)
         return Example(picture, sound, density_map(points), patch_counts(points))
 
     def _scene(self, source: int, number: int) -> Scene:
@@ -221,16 +223,15 @@ class SceneBatches:
         density = density_of_map(people)
         return Example(place(self._taken(photo, rng)), read_sound(scene.sound, rng), density, _patches_of(density))
 
-    def _sound(self, source: int, scene: Scene, people: int, rng: Rng) -> NDArray[np.float32]:
+    def _sound(self, scene: Scene, people: int, rng: Rng) -> NDArray[np.float32]:
         """The scene's own sound; where only a part of its people is seen, that of a scene with about as many."""
         if scene.sound is None:
             return read_sound(None, rng)
         if abs(people - scene.people) <= _SAME_CROWD * scene.people:
             return read_sound(scene.sound, rng)
-        order = self.by_people[source]
-        place_of = int(np.searchsorted([s.people for s in order], people))
-        nearest = order[max(0, place_of - _SIMILAR_SOUNDS // 2 - 1) : place_of + _SIMILAR_SOUNDS // 2 + 1]
-        return read_sound(nearest[int(rng.integers(len(nearest)))].sound, rng)
+        distance = np.abs(np.log1p(self.heard_people) - math.log1p(people))
+        nearest = np.argsort(distance, kind="stable")[: max(1, len(self.heard) // _SIMILAR_SHARE)]
+        return read_sound(self.heard[int(rng.choice(nearest))].sound, rng)
 
     def _empty(self, scene: Scene, rng: Rng) -> Example:
         """Nobody, and silence or faint noise."""
@@ -254,7 +255,3 @@ def _cycle(shares: Sequence[float], rng: Rng) -> NDArray[np.int64]:
     for source in np.argsort(counts - wanted)[: max(0, _CYCLE - int(counts.sum()))]:
         counts[source] += 1
     return rng.permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int64)
-
-
-def _by_people(scenes: Sequence[Scene]) -> list[Scene]:
-    return sorted((scene for scene in scenes if scene.sound is not None), key=lambda scene: scene.people)

@@ -1,6 +1,6 @@
 """A photo with its heads in the network's frame of 1024x576, the same way as the client places it.
 
-The photo keeps its aspect and lies in the top left corner; the rest is zero, as in the paper's zero-padding (section 4).
+The photo keeps its aspect and lies in the top left corner; the rest is zero, the paper's zero-padding (section 4).
 """
 
 from __future__ import annotations
