@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clients.connection import DEFAULT_URL, Connection
-    from clients.counter import CrowdCount, CrowdCounter
+    from clients.counter import CrowdCounter
+    from clients.crowd_count import CrowdCount
     from clients.errors import (
         BadInput,
         ClientError,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DEFAULT_URL": "connection",
     "Connection": "connection",
-    "CrowdCount": "counter",
+    "CrowdCount": "crowd_count",
     "CrowdCounter": "counter",
     "BadInput": "errors",
     "ClientError": "errors",

@@ -76,6 +76,24 @@ class ServedModel:
             raise self._mismatch(f"its parameter {fact} is {text!r}", "a positive number")
         return value
 
+    def numbers_if_any(self, *facts: str) -> tuple[float, ...] | None:
+        """Numbers of 0 or more that a served config may leave out; None where it has none of them.
+
+        Raises:
+            ContractMismatch: some are there and others not, or one says something else.
+        """
+        texts = {fact: self.facts.get(fact) for fact in facts}
+        if all(text is None for text in texts.values()):
+            return None
+        try:
+            numbers = tuple(float(text or "") for text in texts.values())
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(0 <= number < float("inf") for number in numbers):
+            seen = ", ".join(f"{fact} is {text!r}" for fact, text in texts.items())
+            raise self._mismatch(f"of its parameters, {seen}", "numbers of 0 or more for all of them, or for none")
+        return numbers
+
     def require_version(self) -> None:
         """Refuse another contract.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,79 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import ServedClient
+from clients.connection import Tensors
 from clients.contract import ServedModel, TensorSpec
+from clients.crowd_count import CrowdCount
 from clients.errors import BadInput, ContractMismatch
-from clients.letterbox import Letterbox
-from clients.outputs import write_whole
 from clients.picture import Picture, load_picture
 from clients.sound import Samples, Sound, fitted, load_sound, resample
+from clients.tiles import Density, Frame, PhotoDensity, Tiles, count_in_tiles, plan_tiles
 
 MODEL, MODEL_VISION = "crowd_counting", "crowd_counting_vision"
 _PADDING_SHARE = 0.01  # of the count, in the frame beyond the photo, from which on a warning is due
-
-
-@dataclass(frozen=True)
-class CrowdCount:
-    """How many people, and where. P: patches per side of the network's frame."""
-
-    count: float  # people in the photo: the sum of its density
-    density: NDArray[np.float32]  # (rows, columns), people per cell; cells of the photo, from its top left corner
-    cell_size: tuple[float, float]  # height and width of a cell, pixels of the photo
-    patch_counts: NDArray[np.float32]  # (P, P), people in each patch of the frame, summed from the density
-    patch_importance: NDArray[np.float32]  # (P, P), PIR: share of the people in the patch
-    patch_estimates: NDArray[np.float32]  # (P, P), PCE: people in the patch, regressed
-    people_in_padding: float  # left out: counted in the frame beyond the photo, where nobody can be
-    letterbox: Letterbox
-    picture: Picture = field(repr=False)
-    model: ServedModel = field(repr=False)
-    why_model: str
-    timings_s: dict[str, float]
-    warnings: tuple[str, ...]
-
-    def save(self, path: str | Path) -> None:
-        """Write the density as a NumPy file (rows, columns), people per cell.
-
-        Raises:
-            OutputFailed: it cannot be written.
-        """
-        write_whole(Path(path), self.write_density)
-
-    def write_density(self, path: Path) -> None:
-        """Write the density at this very place."""
-        with path.open("wb") as file:  # given a name, NumPy would add an ending
-            np.save(file, self.density, allow_pickle=False)
-
-    def plot(self, path: str | Path) -> None:
-        """Draw the density over the photo, with a colour bar and the count, as a PNG.
-
-        Raises:
-            OutputFailed: it cannot be written.
-        """
-        from clients.plots import draw_density  # matplotlib takes a second to load
-
-        write_whole(Path(path), lambda aside: draw_density(aside, self))
-
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; the density goes into its own file."""
-        height, width = self.picture.shape[:2]
-        return {
-            "count": round(self.count, 3),
-            "picture": {"width": width, "height": height},
-            "density": {
-                "rows": self.density.shape[0],
-                "columns": self.density.shape[1],
-                "cell_height_pixels": round(self.cell_size[0], 4),
-                "cell_width_pixels": round(self.cell_size[1], 4),
-                "people_in_padding": round(self.people_in_padding, 3),
-            },
-            "patch_counts": _rounded(self.patch_counts),
-            "patch_importance": _rounded(self.patch_importance),
-            "patch_estimates": _rounded(self.patch_estimates),
-            "model": self.model.name,
-            "why_model": self.why_model,
-            "model_versions": list(self.model.versions),
-            "contract_digest": self.model.digest,
-        }
 
 
 class CrowdCounter(ServedClient):
@@ -94,7 +30,7 @@ class CrowdCounter(ServedClient):
 
     Args:
         url: host and port of the server's gRPC front end.
-        timeout_s: the most that one picture may take.
+        timeout_s: the most that one request (a picture, or one tile of it) may take.
     """
 
     def check(self, *, with_sound: bool = True) -> ServedModel:
@@ -127,17 +63,23 @@ class CrowdCounter(ServedClient):
         *,
         sample_rate_hz: int | None = None,
         sound_start_s: float = 0.0,
+        tiles: Tiles | None = None,
+        flip: bool = False,
     ) -> CrowdCount:
         """Count the people of a photo.
 
         Args:
             picture: JPEG or PNG, or RGB array (H, W, 3).
-            sound: recording or video of the place, or an array with its `sample_rate_hz`; one second of it is heard.
+            sound: recording or video of the place, or an array with its `sample_rate_hz`; one second of it is heard,
+                with every tile the same.
             sample_rate_hz: of an array.
             sound_start_s: where that second begins, seconds.
+            tiles: cut the photo into at most n x n tiles (1 to 8), which show it at about n times the resolution of
+                one frame; "auto" for its own resolution. Some tiles are on the way at once.
+            flip: take the mean over the photo and its mirror image, which asks twice as much.
 
         Raises:
-            BadInput: a picture or recording that nothing can be done with.
+            BadInput: a picture or recording that nothing can be done with, or tiles outside 1 to 8.
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
         """
         began = time.monotonic()
@@ -145,18 +87,40 @@ class CrowdCounter(ServedClient):
         ambience = None if sound is None else _from(load_sound(sound, sample_rate_hz), sound_start_s)
         read = time.monotonic()
         served = self.check(with_sound=ambience is not None)
-        box = Letterbox.fit(
-            photo, frame_width=served.integer("picture_width"), frame_height=served.integer("picture_height")
-        )
-        inputs: dict[str, NDArray[Any]] = {"picture": box.place(photo)}
+        frame = _frame_of(served)
+        plan = None if tiles is None else plan_tiles(photo.shape[1], photo.shape[0], frame=frame, tiles=tiles)
+        plain = not flip and (plan is None or len(plan.tiles) == 1)
         warnings: list[str] = []
-        if ambience is not None:
-            inputs["sound"] = _one_second(ambience, served, warnings)
+        heard = {} if ambience is None else {"sound": _one_second(ambience, served, warnings)}
+        answers: list[dict[str, NDArray[Any]]] = []
+
+        def answer(frames: list[Picture]) -> list[Density]:
+            requests: list[Tensors] = [{"picture": seen, **heard} for seen in frames]
+            outputs = ("density", *_PATCH_OUTPUTS) if plain else ("density",)
+            answers.extend(self._connection.infer_all(served.name, requests, outputs))
+            return [found["density"] for found in answers]
+
         sent = time.monotonic()
-        answer = self._connection.infer(served.name, inputs, ("count", "density", *_PATCH_OUTPUTS))
+        found = count_in_tiles(photo, answer, frame=frame, tiles=tiles or 1, flip=flip)
         ended = time.monotonic()
         timings_s = {"read": read - began, "server": ended - sent, "total": ended - began}
-        return _result(photo, box, served, answer, timings_s, warnings)
+        warnings += _warnings(found, tiles)
+        return CrowdCount(
+            count=found.count,
+            interval=_interval(served, found.count) if plain else None,
+            density=found.density,
+            cell_size=found.cell_size,
+            **_patches(served, answers[0] if plain else None, found, photo),
+            people_in_padding=found.people_beyond,
+            letterbox=found.plan.letterbox,
+            tiles=plan,
+            flip=flip,
+            picture=photo,
+            model=served,
+            why_model=f"{'a' if heard else 'no'} sound was given with the picture",
+            timings_s=timings_s,
+            warnings=tuple(warnings),
+        )
 
 
 _PATCH_OUTPUTS = ("patch_counts", "patch_importance", "patch_estimates")
@@ -208,38 +172,57 @@ def _one_second(sound: Sound, served: ServedModel, warnings: list[str]) -> Sampl
     return np.clip(fitted(heard, wanted), -1, 1)
 
 
-def _result(
-    photo: Picture,
-    box: Letterbox,
-    served: ServedModel,
-    answer: dict[str, NDArray[Any]],
-    timings_s: dict[str, float],
-    warnings: list[str],
-) -> CrowdCount:
-    """The served answer in the photo's own terms."""
+def _frame_of(served: ServedModel) -> Frame:
+    """What the served network sees at once."""
+    height, width = served.integer("picture_height"), served.integer("picture_width")
+    return Frame(width, height, height // _cells_of(served, height, width)[0])
+
+
+def _interval(served: ServedModel, count: float) -> tuple[float, float] | None:
+    """Where the true count lies, as often as the served weights' calibration says; None for weights without one."""
+    names = ("count_interval_share", "count_interval_relative", "count_interval_absolute")
+    numbers = served.numbers_if_any(*names)
+    if numbers is None:
+        return None
+    share, relative, absolute = numbers
+    if not 0 < share < 1:
+        raise _unfit(served, f"its count_interval_share is {share:g}, and no interval can hold that share")
+    half = absolute + relative * max(count, 0.0)
+    return max(0.0, count - half), count + half
+
+
+def _patches(
+    served: ServedModel, answer: dict[str, NDArray[Any]] | None, found: PhotoDensity, photo: Picture
+) -> dict[str, Any]:
+    """The patches' fields: of the one plain answer, or the sums over the photo's own patches."""
     grid = served.integer("patch_grid")
-    cell_pixels = box.frame_height // answer["density"].shape[0]
-    density = box.remove(answer["density"], cell_pixels)
-    count = float(density.sum(dtype=np.float64))
-    outside = float(answer["count"][0]) - count
-    if outside > max(0.5, _PADDING_SHARE * count):
-        warnings.append(f"{outside:.1f} more people were counted in the frame beyond the photo, and are left out")
-    patches = {name: answer[name].reshape(grid, grid) for name in _PATCH_OUTPUTS}  # (P * P,) -> (P, P), row-major
-    heard = served.name == MODEL
-    return CrowdCount(
-        count=count,
-        density=density,
-        cell_size=box.cell_size(cell_pixels),
-        **patches,
-        people_in_padding=outside,
-        letterbox=box,
-        picture=photo,
-        model=served,
-        why_model="a sound was given with the picture" if heard else "no sound was given with the picture",
-        timings_s=timings_s,
-        warnings=tuple(warnings),
+    if answer is not None:
+        return {name: answer[name].reshape(grid, grid) for name in _PATCH_OUTPUTS}  # (P * P,) -> (P, P), row-major
+    counts = patch_sums(found, photo.shape[0], photo.shape[1], grid)
+    return {"patch_counts": counts, "patch_importance": None, "patch_estimates": None}
+
+
+def patch_sums(found: PhotoDensity, height: int, width: int, grid: int) -> NDArray[np.float32]:
+    """People in each of the photo's patches, (grid, grid); a cell belongs to the patch that its middle lies in."""
+    sums = np.zeros((grid, grid), np.float64)
+    rows, columns = (
+        np.minimum(((np.arange(cells) + 0.5) * size * grid / side).astype(int), grid - 1)
+        for cells, size, side in zip(found.density.shape, found.cell_size, (height, width), strict=True)
     )
+    np.add.at(sums, np.ix_(rows, columns), found.density)
+    return sums.astype(np.float32)
 
 
-def _rounded(values: NDArray[np.float32]) -> list[list[float]]:
-    return [[round(float(value), 4) for value in row] for row in values]
+def _warnings(found: PhotoDensity, tiles: Tiles | None) -> list[str]:
+    """What the reader should know of this density."""
+    warnings = []
+    if found.people_beyond > max(0.5, _PADDING_SHARE * found.count):
+        warnings.append(
+            f"{found.people_beyond:.1f} more people were counted in the frame beyond the photo, and are left out"
+        )
+    scale = found.plan.scale
+    if tiles == "auto" and scale < 1:
+        warnings.append(f"{len(found.plan.tiles)} tiles show the photo at {scale:.2f} of its resolution")
+    elif tiles not in (None, 1, "auto") and scale > 1:
+        warnings.append(f"the tiles magnify the photo {scale:.1f} times, which shows no more than it holds")
+    return warnings

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clients.sound import Samples
 
 if TYPE_CHECKING:  # both import this module when they draw
-    from clients.counter import CrowdCount
+    from clients.crowd_count import CrowdCount
     from clients.separator import SeparatedSpeech
 
 _DPI = 120
@@ -74,7 +74,8 @@ def draw_density(path: Path, result: CrowdCount) -> None:
     )
     axes.set(xlim=(0, width), ylim=(height, 0), xlabel="pixels", ylabel="pixels")
     noun = "person" if round(result.count) == 1 else "people"
-    axes.set_title(f"{result.count:.1f} {noun}", loc="left", fontsize=15, fontweight="bold", color=_INK)
+    interval = f"  ({result.interval_text})" if result.interval else ""
+    axes.set_title(f"{result.count:.1f} {noun}{interval}", loc="left", fontsize=15, fontweight="bold", color=_INK)
     heard = "picture and sound" if "vision" not in result.model.name else "picture alone"
     axes.set_title(heard, loc="right", fontsize=10, color=_INK)
     label = f"people per cell of {cell_width:.1f}x{cell_height:.1f} pixels"

@@ -30,14 +30,13 @@ from numpy.typing import NDArray
 
 from clients.errors import BadInput
 from clients.letterbox import Letterbox
+from clients.limits import MAX_TILES, MAX_TILES_PER_SIDE
 from clients.picture import Picture
 
 Density = NDArray[np.float32]  # (rows, columns), people per cell
 Tiles = int | Literal["auto"]  # tiles per side; or as many as the photo's own resolution needs
 Answer = Callable[[list[Picture]], Sequence[Density]]  # frames to the densities of the whole frames, in order
 
-MOST_PER_SIDE = 8
-MOST_TILES = 64  # 113 MB of pixels in frames of 1024x576
 CONTEXT_CELLS = 8  # seen around what is kept: 64 pixels, several heads of the training's size
 
 
@@ -195,10 +194,10 @@ def mirrored(area: Picture, plan: TilePlan) -> Picture:
 
 
 def _per_side(tiles: int) -> int:
-    if not 1 <= tiles <= MOST_PER_SIDE:
+    if not 1 <= tiles <= MAX_TILES_PER_SIDE:
         raise BadInput(
             f"{tiles} tiles per side were asked for",
-            f'1 to {MOST_PER_SIDE}, or "auto"',
+            f'1 to {MAX_TILES_PER_SIDE}, or "auto"',
             "each tile is a request and takes memory",
             "give another number",
         )
@@ -230,14 +229,14 @@ def _own_size(width: int, height: int, frame: Frame, context: int) -> tuple[int,
     # Between two scales at which one side fills its tiles, more resolution costs nothing: only those are worth trying.
     cell = frame.cell_pixels
     scales = {1.0}
-    for tiles in range(1, MOST_TILES + 1):
+    for tiles in range(1, MAX_TILES + 1):
         scales |= {_covered(tiles, frame.columns, context) * cell / width}
         scales |= {_covered(tiles, frame.rows, context) * cell / height}
     for scale in sorted((scale for scale in scales if scale <= 1), reverse=True):
         inside_width, inside_height = _scaled(width, height, scale)
         columns = _needed(-(-inside_width // cell), frame.columns, context)
         rows = _needed(-(-inside_height // cell), frame.rows, context)
-        if rows * columns <= MOST_TILES:
+        if rows * columns <= MAX_TILES:
             return inside_width, inside_height
     return one
 

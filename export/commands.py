@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.contract import CONTRACT_VERSION, MODELS, Model, contract_digest
+from export.contract import CONTRACT_VERSION, MODELS, Model, contract_digest, model_named
+from train import settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     version, parities = export_all(
         arguments.repository, arguments.weights, source, engines=arguments.target == "tensorrt"
     )
+    for name in uncalibrated(arguments.weights):
+        log.warning("%s: its interval was calibrated with other weights and may not hold with these. Calibrate them, "
+                    "and set theirs, or None, in train/settings.py.", name)  # fmt: skip
     report = {"version": version, "contract_digest": contract_digest(), "parity": parities}
     line = (
         json.dumps(report) if arguments.json else f"version {version} of {len(MODELS)} models in {arguments.repository}"
@@ -126,6 +130,18 @@ def is_current(repository: Path, source: str, target: str) -> bool:
     needed = {"model.onnx", "model.pt"} | ({"model.plan"} if target == "tensorrt" else set())
     manifests = [newest_manifest(repository / model.name) for model in MODELS]
     return all(m is not None and m["source_digest"] == source and needed <= set(m["artefacts"]) for m in manifests)
+
+
+def uncalibrated(weights: Path) -> list[str]:
+    """Counters whose served interval belongs to other weights than those of the folder."""
+    from export.modules import weights_digest
+
+    intervals = {"crowd_av": settings.CROWD_AV_INTERVAL, "crowd_v": settings.CROWD_V_INTERVAL}
+    return [
+        name
+        for name, interval in intervals.items()
+        if interval and not weights_digest(model_named(name), weights).startswith(interval.weights_sha256)
+    ]
 
 
 def _metadata(model: Model, weights_sha256: str) -> dict[str, str]:

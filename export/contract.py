@@ -159,6 +159,18 @@ CROWD_FACTS = _SOUND_FACTS | {
     "patch_grid": str(settings.PATCH_GRID),
 }
 
+
+def interval_facts(interval: settings.CountInterval | None) -> dict[str, str]:
+    """What clients read of a calibration; nothing where there is none."""
+    if interval is None:
+        return {}
+    return {
+        "count_interval_share": str(interval.share),
+        "count_interval_relative": str(interval.relative),
+        "count_interval_absolute": str(interval.absolute),
+    }
+
+
 ENSEMBLES: tuple[Ensemble, ...] = (
     Ensemble(
         "facefilter",
@@ -182,7 +194,7 @@ ENSEMBLES: tuple[Ensemble, ...] = (
         (PICTURE, SOUND),
         (COUNT, PATCH_COUNTS, *_CROWD_OUTPUTS),
         (_HEAR, Step("crowd_av", _same("picture", "log_mel"), _same(*(t.name for t in _CROWD_OUTPUTS))), _SUM),
-        CROWD_FACTS,
+        CROWD_FACTS | interval_facts(settings.CROWD_AV_INTERVAL),
     ),
     Ensemble(
         "crowd_counting_vision",
@@ -190,7 +202,7 @@ ENSEMBLES: tuple[Ensemble, ...] = (
         (PICTURE,),
         (COUNT, PATCH_COUNTS, *_CROWD_OUTPUTS),
         (Step("crowd_v", _same("picture"), _same(*(t.name for t in _CROWD_OUTPUTS))), _SUM),
-        CROWD_FACTS,
+        CROWD_FACTS | interval_facts(settings.CROWD_V_INTERVAL),
     ),
 )
 

@@ -105,6 +105,24 @@ def test_people_read_one_line_and_the_names_of_the_files(
     assert capsys.readouterr().out == ""
 
 
+def test_count_says_how_the_photo_was_seen(
+    tmp_path: Path, url: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (photo, "--url", url, "-o", tmp_path / "out", "--overwrite")
+    assert run(count_command, *words, "--tiles", 2, "--flip") == 0
+    captured = capsys.readouterr()
+    assert "(picture alone, 2x2 tiles, mirror image too, " in captured.out and "magnify the photo" in captured.err
+    assert run(count_command, *words, "--tiles", "auto", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["result"]["tiles"] == {"rows": 1, "columns": 1, "scale": 1.92}
+
+
+@pytest.mark.parametrize("text", ["0", "9", "2.5", "all"])
+def test_tiles_must_be_a_number_or_auto(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(count_command, "a.jpg", "--tiles", text)
+    assert caught.value.code == 2
+
+
 def test_a_single_bad_input_exits_with_its_own_code_and_leaves_nothing(
     tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

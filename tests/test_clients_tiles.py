@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -9,10 +12,13 @@ from scipy import ndimage
 
 from clients.errors import BadInput
 from clients.letterbox import Letterbox
-from clients.tiles import MOST_TILES, Frame, Tiles, count_in_tiles, plan_tiles
+from clients.limits import MAX_TILES
+from clients.tiles import Frame, Tiles, count_in_tiles, plan_tiles
 
 FRAME = Frame(1024, 576, 8)
 SMALL = Frame(320, 256, 8)  # 32 rows of 40 cells: the same laws, a seventh of the work
+Network = Callable[[np.ndarray], np.ndarray]
+
 SIZES = [(576, 1024), (600, 1100), (97, 2000), (2000, 97), (768, 1024), (301, 299), (16, 16)]
 
 
@@ -31,7 +37,19 @@ def neighbourhoods(frame: np.ndarray) -> np.ndarray:
     return ndimage.uniform_filter(cell_means(frame).astype(float), 17, mode="constant").astype(np.float32)
 
 
-def seen_whole(picture: np.ndarray, network, box: Letterbox) -> np.ndarray:
+def sent_for(photo: np.ndarray, **options: Any) -> list[np.ndarray]:
+    """The frames that the network is asked for."""
+    sent: list[np.ndarray] = []
+
+    def answer(frames: list[np.ndarray]) -> list[np.ndarray]:
+        sent.extend(frames)
+        return [cell_means(frame) for frame in frames]
+
+    count_in_tiles(photo, answer, **options)
+    return sent
+
+
+def seen_whole(picture: np.ndarray, network: Network, box: Letterbox) -> np.ndarray:
     """What the network gives for the photo in one frame that is large enough."""
     return box.remove(network(box.place(picture)), 8)
 
@@ -39,7 +57,7 @@ def seen_whole(picture: np.ndarray, network, box: Letterbox) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tiles", [1, 2, 3, "auto"])
 @pytest.mark.parametrize("network", [cell_means, neighbourhoods])
-def test_the_assembled_map_is_that_of_the_whole_photo(size: tuple[int, int], tiles: Tiles, network) -> None:
+def test_the_assembled_map_is_that_of_the_whole_photo(size: tuple[int, int], tiles: Tiles, network: Network) -> None:
     photo = noise(*size)
     found = count_in_tiles(photo, lambda frames: [network(f) for f in frames], frame=SMALL, tiles=tiles)
     whole = seen_whole(photo, network, found.plan.letterbox)
@@ -69,15 +87,14 @@ def test_every_cell_is_kept_once_and_seen_with_its_context(tiles: Tiles) -> None
                 assert part.start == 0 or (part.first - part.start >= 8 and part.start + seen <= cells)
                 assert part.end == cells or part.start + seen - part.end >= 8
         assert (kept == 1).all()
-        assert len(plan.tiles) <= (MOST_TILES if tiles == "auto" else tiles**2)
+        assert len(plan.tiles) <= (MAX_TILES if tiles == "auto" else tiles**2)
 
 
 def test_one_tile_is_the_plain_letterbox() -> None:
     for height, width in SIZES:
-        photo, sent = noise(height, width), []
-        count_in_tiles(photo, lambda frames, sent=sent: sent.extend(frames) or map(cell_means, frames), frame=FRAME)
+        photo = noise(height, width)
         box = Letterbox.fit(photo, frame_width=1024, frame_height=576)
-        np.testing.assert_array_equal(sent, [box.place(photo)])
+        np.testing.assert_array_equal(sent_for(photo, frame=FRAME), [box.place(photo)])
 
 
 @pytest.mark.parametrize(("size", "grid"), [((3000, 4000), (7, 5)), ((768, 1024), (2, 1)), ((576, 1024), (1, 1))])
@@ -87,8 +104,8 @@ def test_auto_is_the_photos_own_resolution(size: tuple[int, int], grid: tuple[in
 
 
 def test_auto_sends_the_photos_own_pixels() -> None:
-    photo, sent = noise(700, 1300), []
-    count_in_tiles(photo, lambda frames: sent.extend(frames) or map(cell_means, frames), frame=FRAME, tiles="auto")
+    photo = noise(700, 1300)
+    sent = sent_for(photo, frame=FRAME, tiles="auto")
     assert [frame.shape for frame in sent] == [(576, 1024, 3)] * 4
     np.testing.assert_array_equal(sent[0], photo[:576, :1024])
     np.testing.assert_array_equal(sent[-1][-4:], np.pad(photo, ((0, 4), (0, 4), (0, 0)))[-4:, -1024:])
@@ -121,7 +138,7 @@ def test_a_context_that_leaves_nothing_and_wrong_densities_are_refused() -> None
     with pytest.raises(ValueError, match="context of 36 cells leaves nothing of 72x128"):
         plan_tiles(100, 100, frame=FRAME, context_cells=36)
     with pytest.raises(ValueError, match="1 densities of 72x128 were due"):
-        count_in_tiles(noise(20, 20), lambda frames: [np.zeros((36, 64))], frame=FRAME)
+        count_in_tiles(noise(20, 20), lambda frames: [np.zeros((36, 64), np.float32)], frame=FRAME)
 
 
 def test_people_in_the_frames_beyond_the_photo_are_left_out_and_told() -> None:
@@ -163,9 +180,8 @@ def test_the_mean_of_both_images_is_the_same_for_a_photo_and_its_mirror_image() 
 
 
 def test_the_mirror_image_ends_where_the_photos_last_cell_does() -> None:
-    photo, sent = noise(256, 301), []  # 37.6 cells wide
-    count_in_tiles(photo, lambda frames: sent.extend(frames) or map(cell_means, frames), frame=SMALL, flip=True)
-    plain, mirror = sent
+    photo = noise(256, 301)  # 37.6 cells wide
+    plain, mirror = sent_for(photo, frame=SMALL, flip=True)
     np.testing.assert_array_equal(plain[:, :301], photo)
     np.testing.assert_array_equal(mirror[:, 3:304], photo[:, ::-1])
     assert not mirror[:, :3].any() and not mirror[:, 304:].any() and not plain[:, 301:].any()

@@ -5,8 +5,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export import contract
+from export.commands import uncalibrated
 from export.configs import ARTEFACTS, config_files, write_configs
 from export.contract import ENSEMBLES, MODELS, TARGETS
+from export.modules import WEIGHTS, weights_digest
 from train import settings
 
 
@@ -104,3 +106,15 @@ def test_the_digest_follows_the_contract(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_unknown_model_is_answered_with_the_list() -> None:
     with pytest.raises(KeyError, match="crowd_density_sum"):
         contract.model_named("crowd_sum")
+
+
+def test_the_served_intervals_are_those_of_the_committed_weights() -> None:
+    assert uncalibrated(WEIGHTS) == []
+
+
+def test_an_interval_of_other_weights_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = weights_digest(contract.model_named("crowd_v"), WEIGHTS)[:16]
+    monkeypatch.setattr(settings, "CROWD_V_INTERVAL", settings.CountInterval(digest, 0.9, 0.2, 4.0))
+    assert uncalibrated(WEIGHTS) == []
+    monkeypatch.setattr(settings, "CROWD_V_INTERVAL", settings.CountInterval("0" * 16, 0.9, 0.2, 4.0))
+    assert uncalibrated(WEIGHTS) == ["crowd_v"]

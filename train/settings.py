@@ -4,6 +4,10 @@ Audio follows FaceFilter section 5.1 (25 ms windows every 10 ms at 16 kHz, 257 b
 pictures follow Sajid et al. 2021 section 4 (1024x576, 8x8 patches, one density cell per 8x8 pixels).
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 
 def exact_div(numerator: int, denominator: int) -> int:
     """Divide where a remainder would be a mistake in these settings."""
@@ -51,3 +55,17 @@ PATCH_EMBEDDING = PATCH_CELLS_HIGH * PATCH_CELLS_WIDE  # 144, the paper's Z
 # Crowd sound: VGGish's log-mel of one second
 SOUND_SAMPLES = SAMPLE_RATE_HZ
 LOG_MEL_FRAMES, LOG_MEL_BANDS = 96, 64
+
+
+class CountInterval(NamedTuple):
+    """The truth of a share of validation pictures lies within `absolute + relative * count` people of the count."""
+
+    weights_sha256: str  # first 16 digits, of the weights that were calibrated; others must be calibrated anew
+    share: float
+    relative: float
+    absolute: float
+
+
+# Of the committed weights; None while they are not calibrated, and clients then give no interval.
+CROWD_AV_INTERVAL: CountInterval | None = None
+CROWD_V_INTERVAL: CountInterval | None = None
