@@ -339,7 +339,7 @@ def test_reports_of_several_systems_become_one_table(recordings, weights, blind_
         system, decoder = tiny_system(folder)
         report = evaluate(recordings, rows, system, decoder, Options(oracle=True))
         path = write_report(tmp_path / "results", name, report, f"avedge evaluate facefilter --weights {name}")
-        assert "| unseen-unheard   |   FM | 1 |" in markdown(report) and "3.830" in markdown(report)
+        assert "| unseen-unheard   |   FM |  1 |" in markdown(report) and "3.830" in markdown(report)
         assert "| elsewhere |" in markdown(report) and report["corpora"]["elsewhere"]["n"] == 1
     written = json.loads(path.read_text())
     assert written["environment"]["command"] == "avedge evaluate facefilter --weights audio_only"

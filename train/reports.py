@@ -68,7 +68,7 @@ def _read(path: Path, wanted: set[str]) -> dict[str, Any]:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are aligned for the terminal as well; all but the first to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths = [max(2, *map(len, column)) for column in zip(head, *rows, strict=True)]  # "-:" is the shortest rule
     cells = [
         [
             cell.ljust(width) if number == 0 else cell.rjust(width)

@@ -19,6 +19,10 @@ HELD_OUT_SHARE = 0.1
 _HELD_OUT_SEED = 0
 
 
+class MissingSplitError(TrainError):
+    """A split that a data set does not have."""
+
+
 def by_number(name: str) -> tuple[list[tuple[int, str]], str]:
     """Sorts IMG_2 before IMG_10, and names that differ in case only always in the same order."""
     parts = re.split(r"(\d+)", name.casefold())
@@ -47,7 +51,8 @@ def select(folder: Path, readers: Readers, split: Split) -> list[Scene]:
     its own test set, and is divided in the same way for training and validation.
 
     Raises:
-        TrainError: the data set has no such split, or nobody in it.
+        MissingSplitError: the data set has no such split.
+        TrainError: there is nothing in it.
     """
     if split == "all" or (split == "test" and "all" in readers):
         scenes = [scene for read in readers.values() for scene in read()]
@@ -65,13 +70,13 @@ def _divided(folder: Path, readers: Readers, split: Split) -> list[Scene]:
     whole = readers.get("train", readers.get("all"))
     if split == "test" or whole is None:
         remedy = "ask for `--split val`, a fixed tenth of the training set" if "train" in readers else "ask for another"
-        raise TrainError(
+        raise MissingSplitError(
             f"{folder} has no {split} split, only {', '.join(readers)}; wanted pictures of {split}, because a figure "
             f"on other pictures is another figure. Copy that split there, or {remedy}."
         )
     scenes = whole()
-    names = held_out(scene.name for scene in scenes)
-    return [scene for scene in scenes if (scene.name in names) == (split == "val")]
+    pictures = held_out({scene.picture.as_posix() for scene in scenes})  # one with several sounds stays on one side
+    return [scene for scene in scenes if (scene.picture.as_posix() in pictures) == (split == "val")]
 
 
 def few(names: Sequence[str]) -> str:
