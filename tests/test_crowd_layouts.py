@@ -252,6 +252,14 @@ def test_an_index_without_splits_and_points_without_header_are_read(tmp_path: Pa
     assert (first.name, second.name) == ("street.jpg#1", "street.jpg#2")  # one picture twice has two names
 
 
+def test_a_picture_with_several_sounds_is_never_in_both_train_and_val(tmp_path: Path) -> None:
+    tiny.write_csv_index(tmp_path, {"train": 20}, sound=False)
+    lines = (tmp_path / "index.csv").read_text().splitlines()
+    (tmp_path / "index.csv").write_text("\n".join([*lines, *lines[1:]]) + "\n")
+    train, val = read_scenes(tmp_path, "train"), read_scenes(tmp_path, "val")
+    assert (len(train), len(val)) == (36, 4) and not set(stems(train)) & set(stems(val))
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [
@@ -284,6 +292,7 @@ def test_what_is_wrong_in_an_index_is_named(tmp_path: Path, index: str, message:
         ('[{"image": "a.jpg", "points": [[1, 2, 3]]}]', r"points of shape \(1, 3\)"),
         ('[{"image": "a.jpg", "points": [[1, 2], [3]]}]', "no numbers"),
         ('[{"image": "a.jpg"}]', "row 1, has no image or no points"),
+        ('[{"image": 5, "points": []}]', "row 1, has .* a name that is no text"),
     ],
 )
 def test_what_is_wrong_in_a_json_index_is_named(tmp_path: Path, content: str, message: str) -> None:

@@ -102,7 +102,8 @@ def as_points(values: object, path: Path) -> NDArray[np.float32]:
         TrainError: of another shape, not numbers, or not finite.
     """
     try:
-        points = np.asarray(values, np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+            points = np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
         raise TrainError(f"{path} holds points that are no numbers ({error}); wanted (n, 2). Mend it.") from error
     points = points.reshape(0, 2) if points.size == 0 else points

@@ -80,10 +80,11 @@ def _check_rows(index: Path, rows: list[Row]) -> None:
     """Refuse rows without image or points, and splits of other names."""
     wanted = "wanted split (train, val or test), image and points in every row"
     for number, row in enumerate(rows, start=1):
-        if not row.get("image") or row.get("points") in (None, ""):
+        named = row.get("image") and isinstance(row["image"], str) and isinstance(row.get("sound") or "", str)
+        if not named or row.get("points") in (None, ""):
             raise TrainError(
-                f"{index}, row {number}, has no image or no points; {wanted}. For a picture of nobody give an empty "
-                "list of points."
+                f"{index}, row {number}, has no image or no points, or a name that is no text; {wanted}. For a "
+                "picture of nobody give an empty list of points."
             )
     divided = any(row.get("split") for row in rows)
     for number, row in enumerate(rows, start=1):
@@ -112,7 +113,7 @@ def _scene(index: Path, row: Row, name: str) -> Scene:
     folder = index.parent
     inline = not isinstance(row["points"], str)
     points = as_points(row["points"], index) if inline else read_text_points(folder / row["points"])
-    if str(row.get("people") or len(points)) != str(len(points)):
+    if row.get("people") not in (None, "") and str(row["people"]).removesuffix(".0") != str(len(points)):
         raise TrainError(
             f"{index} says {row['people']} people for {row['image']}, but {len(points)} points are there; wanted as "
             "many points as people, because one of the two is wrong. Correct or leave out the column `people`."
