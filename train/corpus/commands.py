@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from train.crowd.prepare_commands import add_ambience_arguments, run_ambience
+
 
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `avedge prepare`."""
@@ -21,6 +23,9 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     librispeech = kinds.add_parser("librispeech", help="with faces drawn from what each voice measures")
     _add_librispeech_arguments(librispeech)
     librispeech.set_defaults(prepare=_run_librispeech)
+    ambience = kinds.add_parser("ambience", help="semi-synthetic sounds for photographs of crowds")
+    add_ambience_arguments(ambience)
+    ambience.set_defaults(prepare=run_ambience)
 
 
 def _add_voxceleb2_arguments(parser: argparse.ArgumentParser) -> None:

@@ -73,12 +73,12 @@ def babble(rng: Rng, people: int) -> Wave:
     return mixture * np.float32(_VOICE_RMS * np.sqrt(max(talking, 1) / max(heard, 1)))
 
 
-def _coloured_noise(rng: Rng, exponent: float, lowest_hz: float) -> Wave:
-    """Noise whose power falls as 1 / f**exponent above lowest_hz, RMS 1."""
-    spectrum = np.fft.rfft(rng.standard_normal(SOUND_SAMPLES))
-    frequencies_hz = np.fft.rfftfreq(SOUND_SAMPLES, 1 / SAMPLE_RATE_HZ)
+def coloured_noise(rng: Rng, exponent: float, lowest_hz: float, samples: int = SOUND_SAMPLES) -> Wave:
+    """Noise whose power falls as 1 / f**exponent above lowest_hz, float32 (samples,), RMS 1."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    frequencies_hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ)
     spectrum *= np.maximum(frequencies_hz, lowest_hz) ** (-exponent / 2)
-    noise = np.fft.irfft(spectrum, SOUND_SAMPLES)
+    noise = np.fft.irfft(spectrum, samples)
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
@@ -94,8 +94,8 @@ def surroundings(rng: Rng) -> Wave:
     swell = 1 + 0.5 * np.sin(
         2 * np.pi * (rng.uniform(0.3, 1.5) * np.arange(SOUND_SAMPLES) / SAMPLE_RATE_HZ + rng.random())
     )
-    wind = _coloured_noise(rng, 2.0, 30.0) * swell.astype(np.float32)
-    traffic = _coloured_noise(rng, 1.0, 80.0)
+    wind = coloured_noise(rng, 2.0, 30.0) * swell.astype(np.float32)
+    traffic = coloured_noise(rng, 1.0, 80.0)
     levels = 10 ** (rng.uniform([-60, -60, -65], [-32, -38, -40]) / 20)
     mixture: Wave = (levels[0] * wind + levels[1] * traffic + levels[2] * _hum(rng)).astype(np.float32)
     return mixture
