@@ -88,7 +88,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="one JSON object on stdout in place of the tables")
     output.add_argument("--report", type=Path, metavar="FOLDER", help="add JSON and table to a folder, paper's beside")
     output.add_argument(
-        "--name", type=report_name, help="in the report; of Table 3 for an ablation, as no_ccm (default: the model)"
+        "--name", type=report_name, help="in the report; of Table 3 for an ablation, as one_branch (default: the model)"
     )
 
 

@@ -22,7 +22,7 @@ from train.crowd.ground_truth import (
     patch_counts,
     patch_counts_of,
 )
-from train.crowd.intervals import interval_figures
+from train.crowd.intervals import interval_figures, least_pictures, require_pictures
 from train.crowd.metrics import (
     GAME_LEVELS,
     correlation,
@@ -92,6 +92,8 @@ def evaluate(scenes: Sequence[Scene], system: System, options: Options) -> dict[
     """
     began = time.monotonic()
     check_setting(options.setting, system)
+    if options.share is not None:
+        require_pictures(len(scenes), least_pictures(options.share) + 1, options.share)  # one at a time is left out
     if system.hears and (silent := sum(scene.sound is None for scene in scenes)):
         log.warning("%d of %d pictures have no sound: the network hears silence.", silent, len(scenes))
     judged = list(told(_judge(scenes, system, options), len(scenes), "pictures"))

@@ -52,6 +52,19 @@ def least_pictures(share: float) -> int:
     return 2 * math.ceil(share / (1 - share) - 1e-9)
 
 
+def require_pictures(n: int, least: int, share: float) -> None:
+    """Refuse to make an interval of too few pictures.
+
+    Raises:
+        TrainError: n is below the least number.
+    """
+    if n < least:
+        raise TrainError(
+            f"Saw {n} pictures; wanted {least} or more, because fewer cannot tell what holds a share of {share:g}. "
+            "Judge more pictures, or ask for a smaller share."
+        )
+
+
 def fit_interval(counts: Counts, truth: Counts, share: float) -> Interval:
     """The interval that holds the truth of a share of pictures like these.
 
@@ -63,11 +76,7 @@ def fit_interval(counts: Counts, truth: Counts, share: float) -> Interval:
     Raises:
         TrainError: too few pictures for such a share.
     """
-    if len(counts) < least_pictures(share):
-        raise TrainError(
-            f"Saw {len(counts)} pictures; wanted {least_pictures(share)} or more, because fewer cannot tell what holds "
-            f"a share of {share:g}. Judge more pictures, or ask for a smaller share."
-        )
+    require_pictures(len(counts), least_pictures(share), share)
     order = np.random.default_rng(_SEED).permutation(len(counts))
     for_scale, for_rank = np.sort(order[: len(order) // 2]), order[len(order) // 2 :]
     errors = np.abs(counts - truth)

@@ -41,16 +41,16 @@ TABLE_2: dict[str, dict[str, Pair]] = {
     "ShanghaiTech A": {"mcnn": (110.2, 173.2), "csrnet": (68.2, 115.0), "cannet": (62.3, 100.0), "cc_v": (58.7, 81.3)},
     "UCF-QNRF": {"mcnn": (277.0, 426.0), "cannet": (107.0, 183.0), "cc_v": (75.4, 125.6)},
 }
-# Table 3: MAE and RMSE on DISCO's test split; the default is CC-AV.
+# Table 3: MAE and RMSE on DISCO's test split; names as in `train/configs/table3_*.yaml`.
 TABLE_3: dict[str, tuple[str, Pair]] = {
-    "no_pir_pce": ("w/o explicit PIR, PCE", (16.0, 28.2)),
-    "no_pir": ("w/o PIR branch in AVT", (16.7, 27.6)),
-    "no_pce": ("w/o PCE branch in AVT", (15.5, 28.1)),
-    "no_avt": ("w/o AVT", (18.9, 39.7)),
-    "no_ccm": ("w/o CCM", (17.3, 31.4)),
+    "no_explicit": ("w/o explicit PIR, PCE", (16.0, 28.2)),
+    "no_importance": ("w/o PIR branch in AVT", (16.7, 27.6)),
+    "no_estimate": ("w/o PCE branch in AVT", (15.5, 28.1)),
+    "no_transformer": ("w/o AVT", (18.9, 39.7)),
+    "no_co_attention": ("w/o CCM", (17.3, 31.4)),
     "no_fusion_audio": ("w/o A^T in the MSB fusion", (13.9, 25.0)),
-    "s1_only": ("only S1 branch in MSB", (14.3, 26.8)),
-    "cc_av": ("default (CC-AV)", (9.24, 19.81)),
+    "one_branch": ("only S1 branch in MSB", (14.3, 26.8)),
+    "default": ("default (CC-AV)", (9.24, 19.81)),
 }
 _WANTED = {"settings"}
 
@@ -87,7 +87,7 @@ def write_report(folder: Path, name: str, report: dict[str, Any], command: str) 
     for benchmark in TABLE_2:
         if here := {name: found for name, found in models.items() if _benchmark(found) == benchmark}:
             parts += [f"# Table 2: {benchmark}", table_2(here, benchmark), "The paper's are on the test split."]
-    if set(models) & (set(TABLE_3) - {"cc_av"}):
+    if set(models) & set(TABLE_3):
         parts += ["# Table 3: ablations", table_3(models), _TABLE_3_NOTE]
     if curves := {name: curve for name, found in models.items() if len(curve := _curve(found)) > 1}:
         parts += ["# Figure 6: MAE by the share of the picture that is hidden", figure_6(curves), f"![curve]({CURVE})"]
@@ -128,11 +128,11 @@ def table_2(models: Mapping[str, BySetting], benchmark: str) -> str:
 
 def table_3(models: Mapping[str, BySetting]) -> str:
     """Table 3: what an ablation adds to the errors of the default, ours and the paper's, in per cent of the default."""
-    default = models.get("cc_av", {}).get("regular")
+    default = models.get("default", {}).get("regular")
     rows = []
     for name, (title, paper) in TABLE_3.items():
         theirs = [f"{value:.4g}" for value in paper]
-        increase = [percent(value / whole - 1) for value, whole in zip(paper, TABLE_3["cc_av"][1], strict=True)]
+        increase = [percent(value / whole - 1) for value, whole in zip(paper, TABLE_3["default"][1], strict=True)]
         ours = models.get(name, {}).get("regular")
         cells = ["-"] * 4
         if ours is not None:
