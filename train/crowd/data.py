@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from train.batches import share
+from train.corpus.recordings import read_recording
 from train.crowd.augment import PLAIN, AugmentSettings, blank, draw_zoom, framed, lit, mosaic, without_people
 from train.crowd.degrade import degraded, random_degradation
 from train.crowd.frame import inside_photo, place, whole
@@ -99,19 +99,18 @@ def read_example(scene: Scene) -> Example:
 def read_sound(path: Path | None, rng: Rng | None) -> NDArray[np.float32]:
     """One second of a recording, float32 (16000,): the first, or a random one; zeros where there is none.
 
+    Any format, rate and number of channels will do; DISCO's own loader resamples its sounds as well.
+
     Raises:
-        TrainError: a recording that is damaged, too short, or of another rate.
+        TrainError: a recording that is missing, damaged or too short.
     """
     if path is None:
         return np.zeros(SOUND_SAMPLES, np.float32)
-    try:
-        sound, rate_hz = soundfile.read(path, dtype="float32")
-    except soundfile.SoundFileError as error:
-        raise TrainError(f"{path} cannot be read ({error}); wanted a whole recording. Copy it again.") from error
-    if rate_hz != SAMPLE_RATE_HZ or sound.ndim != 1 or len(sound) < SOUND_SAMPLES:
+    sound = read_recording(path)
+    if len(sound) < SOUND_SAMPLES:
         raise TrainError(
-            f"{path} holds {sound.shape} samples at {rate_hz} Hz; wanted a mono second or more at {SAMPLE_RATE_HZ} Hz, "
-            "which the log-mel is defined for. Make it again."
+            f"{path} is {len(sound) / SAMPLE_RATE_HZ:.3f} s long; wanted a second or more, which the log-mel is made "
+            "of. Record it again, or leave the picture without a sound."
         )
     if rng is None:
         return np.asarray(sound[:SOUND_SAMPLES], np.float32)
