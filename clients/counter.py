@@ -96,8 +96,7 @@ class CrowdCounter(ServedClient):
 
         def answer(frames: list[Picture]) -> list[Density]:
             requests: list[Tensors] = [{"picture": seen, **heard} for seen in frames]
-            outputs = ("density", *_PATCH_OUTPUTS) if plain else ("density",)
-            answers.extend(self._connection.infer_all(served.name, requests, outputs))
+            answers.extend(self._connection.infer_all(served.name, requests, _OUTPUTS))
             return [found["density"] for found in answers]
 
         sent = time.monotonic()
@@ -124,6 +123,8 @@ class CrowdCounter(ServedClient):
 
 
 _PATCH_OUTPUTS = ("patch_counts", "patch_importance", "patch_estimates")
+# All of them, always: asked for its density alone, an ensemble never answers (Triton 2.51: "unexpected deadlock").
+_OUTPUTS = ("count", "density", *_PATCH_OUTPUTS)
 
 
 def _cells_of(served: ServedModel, height: int, width: int) -> tuple[int, int]:
