@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from train.crowd.layers import BasicUnit, conv_unit
 from train.settings import PATCH_EMBEDDING
 
-_SILENCE = math.log(0.01)  # VGGish's log-mel of silence, log(0 + 0.01)
+SILENCE = math.log(0.01)  # VGGish's log-mel of silence, log(0 + 0.01)
 
 
 class SoundFeatures(nn.Module):
@@ -29,6 +29,6 @@ class SoundFeatures(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """(B, 1, 96, 64), frames by bands as VGGish gives them (the paper prints the transpose), to A (B, Z)."""
-        features = self.trunk(log_mel - _SILENCE)  # so that the convolutions' zero padding means silence
+        features = self.trunk(log_mel - SILENCE)  # so that the convolutions' zero padding means silence
         out: Tensor = self.embed(features.mean(dim=(2, 3)))
         return out

@@ -71,7 +71,10 @@ class InterBranchAttention(nn.Module):
 
 
 class TwoBranchFusion(nn.Module):
-    """S1 -> S2 and S2 -> S1 (Eq. 2), both from the features before this fusion."""
+    """S1 -> S2 and S2 -> S1 (Eq. 2), both from the features before this fusion.
+
+    The paper's one does not hear the sound; those of a network cut down to two branches do, where they were built to.
+    """
 
     def __init__(self, widths: tuple[int, ...], attentions: list[InterBranchAttention]) -> None:
         super().__init__()
@@ -79,9 +82,9 @@ class TwoBranchFusion(nn.Module):
         self.up = upsample(widths[1], widths[0], levels=1)
         self.attentions = nn.ModuleList(attentions)
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Both branches, same shapes in and out."""
-        return self.attentions[0](self.up(second), first), self.attentions[1](self.down(first), second)
+    def forward(self, first: Tensor, second: Tensor, audio: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both branches, same shapes in and out; audio (B, Z) or none."""
+        return self.attentions[0](self.up(second), first, audio), self.attentions[1](self.down(first), second, audio)
 
 
 class ThreeBranchFusion(nn.Module):

@@ -1,10 +1,11 @@
 """CC-AV and CC-V: a picture, with one second of its sound or without, to a density map (Sajid et al., ICCVW 2021).
 
-B batch, P = 64 patches in row-major order, Z = 144 = 9 x 16 density cells of one patch.
+B batch, P = 64 patches in row-major order (16 at low resolution), Z = 144 = 9 x 16 density cells of one patch.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from train.checkpoint import load_weights, read_options
-from train.crowd.attention import AudioVisualTransformer, CoAttentionModule
+from train.crowd.attention import FIRST_SHARE, AudioVisualTransformer, CoAttentionModule
 from train.crowd.audio import SoundFeatures
+from train.crowd.interface import Counter
 from train.crowd.options import CrowdOptions, options_of
 from train.crowd.visual import VisualFeatures
-from train.settings import (
-    DENSITY_HEIGHT,
-    DENSITY_WIDTH,
-    PATCH_CELLS_HIGH,
-    PATCH_CELLS_WIDE,
-    PATCH_EMBEDDING,
-    PATCH_GRID,
-)
+from train.errors import TrainError
+from train.settings import PATCH_CELLS_HIGH, PATCH_CELLS_WIDE, PATCH_EMBEDDING
+
+_MEAN_RELU_OF_NORMAL = 1 / math.sqrt(2 * math.pi)
 
 
 def density_of_patches(values: Tensor, *, aligned: bool = True) -> Tensor:
@@ -35,75 +33,104 @@ def density_of_patches(values: Tensor, *, aligned: bool = True) -> Tensor:
         aligned: each patch fills its own 9x16 cells; else the numbers are laid out row by row as they come.
 
     Returns:
-        (B, 72, 128).
+        (B, 72, 128), at low resolution (B, 36, 64).
     """
+    side = math.isqrt(values.shape[1])
     if not aligned:
-        return values.flatten(1).unflatten(1, (DENSITY_HEIGHT, DENSITY_WIDTH))
-    grid = values.unflatten(2, (PATCH_CELLS_HIGH, PATCH_CELLS_WIDE)).unflatten(1, (PATCH_GRID, PATCH_GRID))
+        return values.flatten(1).unflatten(1, (side * PATCH_CELLS_HIGH, side * PATCH_CELLS_WIDE))
+    grid = values.unflatten(2, (PATCH_CELLS_HIGH, PATCH_CELLS_WIDE)).unflatten(1, (side, side))
     return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, 8, 8, 9, 16) -> (B, 8, 9, 8, 16) -> (B, 72, 128)
 
 
 def patches_of_density(density: Tensor) -> Tensor:
     """The inverse of `density_of_patches`: (B, 72, 128) to (B, P, Z)."""
-    rows = density.unflatten(1, (PATCH_GRID, PATCH_CELLS_HIGH)).unflatten(3, (PATCH_GRID, PATCH_CELLS_WIDE))
+    side = density.shape[1] // PATCH_CELLS_HIGH
+    rows = density.unflatten(1, (side, PATCH_CELLS_HIGH)).unflatten(3, (side, PATCH_CELLS_WIDE))
     return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, 8, 9, 8, 16) -> (B, 8, 8, 9, 16) -> (B, P, Z)
 
 
-class CrowdCounter(nn.Module):
+class CrowdCounter(Counter):
     """The whole network: CC-AV with `audio`, else CC-V, which has none of the operations on the sound (section 5.2)."""
 
+    options: CrowdOptions
+
     def __init__(self, options: CrowdOptions, *, audio: bool) -> None:
-        super().__init__()
-        self.options = options
+        super().__init__(model_name(audio), options, audio=audio)
+        if audio and not _hears(options):
+            raise TrainError(
+                "CC-AV without the AVT, the co-attention and the sound in the fusions has nothing that listens; train "
+                "CC-V, or keep one of transformer, co_attention and fusion_audio (with 2 or 3 branches)."
+            )
         self.sound = (
             SoundFeatures(widths=options.audio_widths, units=options.audio_units, dropout=options.dropout)
             if audio
             else None
         )
         self.visual = VisualFeatures(options, PATCH_EMBEDDING if audio else None)
-        self.transformer = AudioVisualTransformer(
-            audio=audio, scale=options.patch_logit_scale, dropout=options.dropout, head_dropout=options.head_dropout
+        self.transformer = self._transformer() if options.transformer else None
+        self.co_attention = (
+            CoAttentionModule(
+                form=options.co_attention, residual=options.co_attention_residual, scale=options.patch_logit_scale
+            )
+            if options.co_attention != "none"
+            else None
         )
-        self.co_attention = CoAttentionModule(
-            form=options.co_attention, residual=options.co_attention_residual, scale=options.patch_logit_scale
+
+    def _transformer(self) -> AudioVisualTransformer:
+        return AudioVisualTransformer(
+            audio=self.audio,
+            scale=self.options.patch_logit_scale,
+            dropout=self.options.dropout,
+            head_dropout=self.options.head_dropout,
+            patches=self.geometry.patches,
+            streams=self.options.patch_streams,
         )
 
     @property
-    def audio(self) -> bool:
-        """Whether this network listens, that is, is CC-AV."""
-        return self.sound is not None
+    def untrained_mean(self) -> float:
+        """0.40, the mean of V behind an untrained batch normalisation and ReLU, and what the co-attention makes of it.
 
-    def forward(self, picture: Tensor, log_mel: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Count.
+        Its mixtures are means and keep that; `gate`, and AV_ATTD in the place of the mixture, are V under weights that
+        sum to 1 over the patches, hence P times smaller. The residual form `add` adds V itself.
+        """
+        if self.co_attention is None:
+            return _MEAN_RELU_OF_NORMAL / (self.geometry.patches if self.options.transformer else 1)
+        mixture = 1 / self.geometry.patches if self.audio and self.options.co_attention == "gate" else 1.0
+        share = {"none": mixture, "add": 1 + mixture, "convex": 1 + FIRST_SHARE * (mixture - 1)}
+        return _MEAN_RELU_OF_NORMAL * share[self.options.co_attention_residual]
 
-        Args:
-            picture: UINT8 (B, 576, 1024, 3), RGB.
-            log_mel: (B, 1, 96, 64), frames by bands, of the second of sound (`train.dsp.CrowdLogMel`); none for CC-V.
-
-        Returns:
-            Density (B, 72, 128), people per cell of 8x8 pixels, never negative; patch importance PIR (B, 64), a share
-            of the people each, summing to 1; patch estimates PCE (B, 64), people, which training may leave slightly
-            below 0.
+    def forward(self, picture: Tensor, log_mel: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Count, as `Counter.forward` says; the density is never negative.
 
         Raises:
             ValueError: CC-AV without sound, or CC-V with it.
         """
-        if (log_mel is not None) != self.audio:
-            kind, wanted = ("CC-AV", "with a log-mel") if self.audio else ("CC-V", "without one")
-            raise ValueError(f"{kind} is called {wanted}; count silent pictures with CC-V, and sound with CC-AV")
+        self.require_sound(log_mel)
         sound = self.sound(log_mel) if self.sound is not None else None
         visual = self.visual(picture, sound)
-        importance, estimates, attended = self.transformer(visual, sound)
-        people = self.co_attention(attended, visual, sound) * self.options.density_scale
-        density = density_of_patches(people, aligned=self.options.density_view == "patch_aligned")
-        return density, torch.softmax(importance.float(), dim=1), estimates
+        importance, estimates, attended = None, None, visual
+        if self.transformer is not None:
+            importance, estimates, attended = self.transformer(visual, sound)
+        people = attended if self.co_attention is None else self.co_attention(attended, visual, sound)
+        aligned = self.options.density_view == "patch_aligned"
+        density = density_of_patches(people * self.options.density_scale, aligned=aligned)
+        shares = torch.softmax(importance.float(), dim=1) if importance is not None else None
+        return density, shares, estimates
+
+
+def _hears(options: CrowdOptions) -> bool:
+    fusions = options.fusion_audio and options.branches > 1 and options.fusion_stages > 0
+    return options.transformer or options.co_attention != "none" or fusions
 
 
 class CrowdDensitySum(nn.Module):
     """The count is the sum of the density map, section 3.5; likewise in each patch."""
 
     def forward(self, density: Tensor) -> tuple[Tensor, Tensor]:
-        """Density (B, 72, 128), people per cell, to count (B, 1) and patch counts (B, 64), row-major, people."""
+        """Density (B, 72, 128), people per cell, to count (B, 1) and patch counts (B, 64), row-major, people.
+
+        At low resolution (B, 36, 64) to (B, 1) and (B, 16).
+        """
         patch_counts = patches_of_density(density).sum(dim=2)
         return patch_counts.sum(dim=1, keepdim=True), patch_counts
 
@@ -124,8 +151,8 @@ def model_name(audio: bool) -> str:
     return "crowd_av" if audio else "crowd_v"
 
 
-def stored_options(counter: CrowdCounter) -> dict[str, Any]:
-    """What `load_crowd_counter` needs to rebuild the network."""
+def stored_options(counter: Counter) -> dict[str, Any]:
+    """What `train.crowd.models.load_counter` needs to rebuild the network."""
     return asdict(counter.options)
 
 

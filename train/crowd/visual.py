@@ -1,9 +1,9 @@
-"""Visual feature extraction (VFE), section 3.2: a picture in, 144 values for each of its 8x8 patches out.
+"""Visual feature extraction (VFE), section 3.2: a picture in, 144 values for each of its patches out.
 
     picture -> stem -> RS(S1) -> RS(S1, S2) + two-branch fusion -> K x [RS(S1, S2, S3) + three-branch fusion] -> merge
     -> V
 
-B batch, C channels, P = 64 patches (row-major), Z = 144 values of a patch.
+B batch, C channels, P = 64 patches (row-major; 16 at low resolution), Z = 144 values of a patch.
 """
 
 import torch
@@ -11,14 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from train.crowd.fusion import InterBranchAttention, ThreeBranchFusion, TwoBranchFusion
+from train.crowd.geometry import Resolution
 from train.crowd.layers import conv_unit, downsample, residual_structure
 from train.crowd.options import CrowdOptions, Reduction
-from train.settings import PATCH_EMBEDDING, PATCH_GRID
+from train.settings import PATCH_EMBEDDING
 
 # Mean and deviation of ShanghaiTech A's pixels, which AudioCSRNet's DISCO setting uses too; the paper states none
 _PICTURE_MEAN = (0.4108, 0.3706, 0.3597)
 _PICTURE_STD = (0.2786, 0.2693, 0.2716)
-_MERGE_ROWS = 9  # rows of features that become the 8 rows of patches
+# Where the rows of features that become rows of patches meet. Regular: nine halves of the merge's 18 rows. Low: the
+# stride-2 convolution answers at rows 0, 2, 4, 6 and 8 of the merge's nine, so that its outer rows stand for less.
+_ROW_EDGES: dict[Resolution, tuple[float, ...]] = {
+    "regular": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
+    "low": (0, 1.5, 3.5, 5.5, 7.5, 9),
+}
+_ROW_PADDING: dict[Resolution, int] = {"regular": 4, "low": 2}  # of the literal merge
 
 
 class PictureInput(nn.Module):
@@ -61,24 +68,26 @@ def _space_to_depth(pixels: Tensor, factor: int) -> Tensor:
 
 
 class MultiScaleBranches(nn.Module):
-    """The MSB module: three resolutions side by side, fused by attention (section 3.2.1)."""
+    """The MSB module: up to three resolutions side by side, fused by attention (section 3.2.1)."""
 
     def __init__(self, options: CrowdOptions, audio_size: int | None) -> None:
         super().__init__()
         self.options = options
         self.audio_size = audio_size if options.fusion_audio else None
-        widths = options.widths
+        widths, branches = options.widths, options.branches
         self.first_structure = self._structures(1)
-        self.to_second = downsample(widths[0], widths[1], levels=1)
-        self.second_structures = self._structures(2)
-        self.two_branch = TwoBranchFusion(widths, [self._attention(branch, None) for branch in (0, 1)])
-        self.to_third = downsample(widths[1], widths[2], levels=1)
+        self.to_second = downsample(widths[0], widths[1], levels=1) if branches > 1 else None
+        self.second_structures = self._structures(min(2, branches))
+        self.two_branch = self._fusion(2, None) if branches > 1 else None
+        self.to_third = downsample(widths[1], widths[2], levels=1) if branches > 2 else None
         stages = range(options.fusion_stages)
-        self.stage_structures = nn.ModuleList(self._structures(3) for _ in stages)
-        self.stage_fusions = nn.ModuleList(
-            ThreeBranchFusion(widths, [self._attention(branch, self.audio_size) for branch in (0, 1, 2)])
-            for _ in stages
-        )
+        self.stage_structures = nn.ModuleList(self._structures(branches) for _ in stages)
+        self.stage_fusions = nn.ModuleList(self._fusion(branches, self.audio_size) for _ in stages if branches > 1)
+
+    def _fusion(self, branches: int, audio_size: int | None) -> TwoBranchFusion | ThreeBranchFusion:
+        attentions = [self._attention(branch, audio_size) for branch in range(branches)]
+        kind = ThreeBranchFusion if branches == 3 else TwoBranchFusion
+        return kind(self.options.widths, attentions)
 
     def _structures(self, branches: int) -> nn.ModuleList:
         chosen = self.options
@@ -99,53 +108,72 @@ class MultiScaleBranches(nn.Module):
             dropout=self.options.dropout,
         )
 
-    def forward(self, features: Tensor, audio: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C1, H/4, W/4) to the three branches' features, at a quarter, an eighth and a sixteenth of the picture."""
-        first = self.first_structure[0](features)
-        second = self.to_second(first)
-        first, second = (rs(x) for rs, x in zip(self.second_structures, (first, second), strict=True))
-        first, second = self.two_branch(first, second)
-        third = self.to_third(second)
-        for structures, fusion in zip(self.stage_structures, self.stage_fusions, strict=True):
+    def forward(self, features: Tensor, audio: Tensor | None) -> tuple[Tensor, ...]:
+        """(B, C1, H, W) of the stem to the features of each branch, at this size, its half and its quarter."""
+        branches: tuple[Tensor, ...] = (self.first_structure[0](features),)
+        if self.to_second is not None and self.two_branch is not None:
+            branches = self.two_branch(*_each(self.second_structures, (*branches, self.to_second(branches[0]))), None)
+        else:
+            branches = _each(self.second_structures, branches)
+        if self.to_third is not None:
+            branches = (*branches, self.to_third(branches[1]))
+        for stage, structures in enumerate(self.stage_structures):
             assert isinstance(structures, nn.ModuleList)
-            first, second, third = (rs(x) for rs, x in zip(structures, (first, second, third), strict=True))
-            first, second, third = fusion(first, second, third, audio)
-        return first, second, third
+            branches = _each(structures, branches)
+            if self.stage_fusions:
+                branches = self.stage_fusions[stage](*branches, audio)
+        return branches
+
+
+def _each(structures: nn.ModuleList, branches: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(structure(features) for structure, features in zip(structures, branches, strict=True))
 
 
 class PatchEmbedding(nn.Module):
-    """Merge of the branches into V (section 3.2.2): 3x3 convolutions from 32x18 features down to 8x8 patches."""
+    """Merge of the branches into V (section 3.2.2): 3x3 convolutions from 32x18 features down to 8x8 patches.
+
+    At low resolution from 16x9 down to 4x4.
+    """
 
     row_shares: Tensor
 
-    def __init__(self, options: CrowdOptions) -> None:
+    def __init__(self, options: CrowdOptions, audio_size: int | None) -> None:
         super().__init__()
         overlap = options.merge_rows == "overlap"
-        self.merge = conv_unit(sum(options.widths), options.merge_channels, stride=options.merge_stride)
-        self.first = conv_unit(options.merge_channels, PATCH_EMBEDDING, stride=2)  # 18 x 32 -> 9 x 16
-        stride, padding = ((1, 2), (1, 1)) if overlap else ((2, 2), (4, 1))
+        inputs = sum(options.widths[: options.branches])
+        self.merge = conv_unit(inputs, options.merge_channels, stride=options.merge_stride)
+        self.first = conv_unit(
+            options.merge_channels, PATCH_EMBEDDING, stride=2
+        )  # 18 x 32 -> 9 x 16, low 9 x 16 -> 5 x 8
+        stride, padding = ((1, 2), (1, 1)) if overlap else ((2, 2), (_ROW_PADDING[options.resolution], 1))
         self.second = nn.Conv2d(PATCH_EMBEDDING, PATCH_EMBEDDING, 3, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(PATCH_EMBEDDING)
         self.overlap = overlap
-        self.register_buffer("row_shares", _row_shares(), persistent=False)
+        shares = _row_shares(_ROW_EDGES[options.resolution], options.geometry.patch_grid)
+        self.register_buffer("row_shares", shares, persistent=False)
+        self.sound = nn.Linear(audio_size, PATCH_EMBEDDING) if audio_size and options.patch_audio else None
+        if self.sound is not None:
+            nn.init.zeros_(self.sound.weight)  # at first as without it
+            nn.init.zeros_(self.sound.bias)
 
-    def forward(self, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-        """Three branches to V (B, P, Z), never negative."""
-        pooled = [functional.avg_pool2d(first, 4), functional.avg_pool2d(second, 2), third]
+    def forward(self, *branches: Tensor, audio: Tensor | None) -> Tensor:
+        """One to three branches, each half the size of the one before, and (B, Z) to V (B, P, Z), never negative."""
+        pooled = [functional.avg_pool2d(features, 4 >> level) for level, features in enumerate(branches)]
         features = self.second(self.first(self.merge(torch.cat(pooled, dim=1))))
         if self.overlap:
             features = self.row_shares @ features  # (8, 9) @ (B, Z, 9, 8) -> (B, Z, 8, 8)
-        return torch.relu(self.norm(features)).flatten(2).transpose(1, 2)  # (B, Z, 8, 8) -> (B, P, Z)
+        features = self.norm(features)
+        if self.sound is not None and audio is not None:
+            features = features + self.sound(audio)[:, :, None, None]
+        return torch.relu(features).flatten(2).transpose(1, 2)  # (B, Z, 8, 8) -> (B, P, Z)
 
 
-def _row_shares() -> Tensor:
-    """(8, 9): the share of each row of features in each row of patches, by the area they have in common."""
-    edges = (
-        torch.arange(PATCH_GRID + 1, dtype=torch.float64) * _MERGE_ROWS / PATCH_GRID
-    )  # of the patches, in feature rows
-    rows = torch.arange(_MERGE_ROWS, dtype=torch.float64)
-    common = torch.minimum(edges[1:, None], rows + 1) - torch.maximum(edges[:-1, None], rows)
-    return (common.clamp(min=0) * PATCH_GRID / _MERGE_ROWS).float()
+def _row_shares(edges: tuple[float, ...], patch_rows: int) -> Tensor:
+    """(patch rows, feature rows): the share of each row of features in each row of patches, by their common area."""
+    rows = torch.tensor(edges, dtype=torch.float64)
+    patches = torch.linspace(edges[0], edges[-1], patch_rows + 1, dtype=torch.float64)
+    common = torch.minimum(patches[1:, None], rows[1:]) - torch.maximum(patches[:-1, None], rows[:-1])
+    return (common.clamp(min=0) * patch_rows / edges[-1]).float()
 
 
 class VisualFeatures(nn.Module):
@@ -156,12 +184,13 @@ class VisualFeatures(nn.Module):
         width = options.widths[0]
         self.picture_input = PictureInput(options.picture_reduction, options.reduction)
         channels = self.picture_input.channels
-        self.stem = nn.Sequential(conv_unit(channels, width, stride=2), conv_unit(width, width, stride=2))
+        stride = options.stem_stride
+        self.stem = nn.Sequential(conv_unit(channels, width, stride=stride), conv_unit(width, width, stride=stride))
         self.branches = MultiScaleBranches(options, audio_size)
-        self.patches = PatchEmbedding(options)
+        self.patches = PatchEmbedding(options, audio_size)
 
     def forward(self, picture: Tensor, audio: Tensor | None = None) -> Tensor:
-        """UINT8 (B, 576, 1024, 3) RGB and (B, Z) to V (B, P, Z), never negative."""
+        """UINT8 (B, H, W, 3) RGB and (B, Z) to V (B, P, Z), never negative."""
         features = self.stem(self.picture_input(picture))
-        out: Tensor = self.patches(*self.branches(features, audio))
+        out: Tensor = self.patches(*self.branches(features, audio), audio=audio)
         return out
