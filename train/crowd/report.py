@@ -53,15 +53,13 @@ TABLE_3: dict[str, tuple[str, Pair]] = {
     "default": ("default (CC-AV)", (9.24, 19.81)),
 }
 _WANTED = {"settings"}
+_OCCLUSION = "occlusion_"
 
 
 def markdown(by_setting: BySetting) -> str:
     """What `evaluation.evaluate` gave for each setting, as Markdown tables for the terminal and for a file."""
-    parts = [_overview([(setting, figures) for setting, figures in by_setting.items()], "setting")]
-    first = next(iter(by_setting.values()))
-    parts += [f"By the number of people, {first['setting']}:", _by_density(first)]
-    parts += [_interval(figures) for figures in by_setting.values() if "interval" in figures]
-    return "\n\n".join(parts) + "\n"
+    overview = _overview([(setting, figures) for setting, figures in by_setting.items()], "setting")
+    return "\n\n".join([overview, *_details(by_setting)]) + "\n"
 
 
 def write_report(folder: Path, name: str, report: dict[str, Any], command: str) -> Path:
@@ -80,8 +78,13 @@ def write_report(folder: Path, name: str, report: dict[str, Any], command: str) 
     path = add_report(folder, name, report, command)
     reports = read_reports(folder, _WANTED, first=(*TITLES, *TABLE_3))
     models = _joined(reports)
-    rows = [(_title(model), figures) for model, settings in models.items() for figures in settings.values()]
-    parts = ["# All figures", _overview(rows, "model")]
+    rows = [
+        (_title(model), figures)
+        for model, settings in models.items()
+        for setting, figures in settings.items()
+        if not setting.startswith(_OCCLUSION)  # the curve has them
+    ]
+    parts = ["# All figures", _overview(rows, "model")] if rows else []
     if any(set(settings) & (set(SETTINGS) - {"regular"}) for settings in models.values()):
         parts += ["# Table 1: MAE / RMSE by setting", table_1(models), "The paper's are on DISCO."]
     for benchmark in TABLE_2:
@@ -93,7 +96,7 @@ def write_report(folder: Path, name: str, report: dict[str, Any], command: str) 
         parts += ["# Figure 6: MAE by the share of the picture that is hidden", figure_6(curves), f"![curve]({CURVE})"]
         _draw(folder / CURVE, curves, models)
     for name, found in reports.items():
-        parts += [f"# {name}", f"`{found['environment']['command']}`", markdown(found["settings"]).rstrip()]
+        parts += [f"# {name}", f"`{found['environment']['command']}`", *_details(found["settings"])]
     write_atomically(folder / "table.md", ("\n\n".join(parts) + "\n").encode())
     return path
 
@@ -131,7 +134,7 @@ def table_3(models: Mapping[str, BySetting]) -> str:
     default = models.get("default", {}).get("regular")
     rows = []
     for name, (title, paper) in TABLE_3.items():
-        theirs = [f"{value:.4g}" for value in paper]
+        theirs = [decimal(value) for value in paper]
         increase = [percent(value / whole - 1) for value, whole in zip(paper, TABLE_3["default"][1], strict=True)]
         ours = models.get(name, {}).get("regular")
         cells = ["-"] * 4
@@ -175,7 +178,7 @@ def _curve(settings: BySetting) -> dict[float, float]:
     hidden = {
         parse_setting(name).occlusion: figures["mae"]
         for name, figures in settings.items()
-        if name.startswith("occlusion_")
+        if name.startswith(_OCCLUSION)
     }
     if hidden and "regular" in settings:
         hidden.setdefault(0.0, settings["regular"]["mae"])
@@ -228,6 +231,13 @@ def _overview(rows: Sequence[tuple[str, Figures]], first: str) -> str:
     return table(head, cells)
 
 
+def _details(by_setting: BySetting) -> list[str]:
+    """Errors by density in the first setting, and the intervals of all."""
+    first = next(iter(by_setting.values()))
+    parts = [f"By the number of people, {first['setting']}:", _by_density(first)]
+    return parts + [_interval(figures) for figures in by_setting.values() if "interval" in figures]
+
+
 def _by_density(figures: Figures) -> str:
     rows = [
         (row["people"], str(row["n"]), *(decimal(row[name], 1) for name in ("mean_people", "mae", "bias")))
@@ -239,7 +249,7 @@ def _by_density(figures: Figures) -> str:
 def _interval(figures: Figures) -> str:
     interval = figures["interval"]
     return (
-        f"{figures['setting']}: count -/+ ({interval['absolute']:.1f} people + {percent(interval['relative'])} of the "
+        f"{figures['setting']}: count +/- ({interval['absolute']:.1f} people + {percent(interval['relative'])} of the "
         f"count) is to hold {percent(interval['share'])} of the truths; left-out pictures: "
         f"{percent(interval['coverage'])}, {interval['mean_width']:.0f} people wide on average."
     )
@@ -248,7 +258,7 @@ def _interval(figures: Figures) -> str:
 def _benchmark(settings: BySetting) -> str | None:
     """The benchmark of Table 2 that a data set's path names."""
     parts = [part.lower() for part in Path(next(iter(settings.values()))["data"]).parts]
-    if any(part.startswith("part_a") for part in parts):
+    if {"part_a", "part_a_final"} & set(parts):
         return "ShanghaiTech A"
     return "UCF-QNRF" if any("qnrf" in part for part in parts) else None
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from train.checkpoint import read_facts, read_model
 from train.crowd.frame import place, whole
-from train.crowd.geometry import GEOMETRIES, Geometry
-from train.crowd.network import load_crowd_counter
+from train.crowd.geometry import Geometry
+from train.crowd.interface import MODELS
+from train.crowd.models import load_counter
 from train.crowd.scene import Picture
 from train.dsp import CrowdLogMel
 from train.errors import TrainError
@@ -32,15 +33,6 @@ Answer = Callable[[list[Picture]], Sequence[Values]]  # frames of 1024x576 to de
 
 BATCH = 4
 FACT = "training_mean_people"
-# As the command line calls them, and as their weights are called.
-MODELS = {
-    "cc-v": "crowd_v",
-    "cc-av": "crowd_av",
-    "mcnn": "mcnn",
-    "csrnet": "csrnet",
-    "cannet": "cannet",
-    "audiocsrnet": "audiocsrnet",
-}
 
 
 @dataclass(frozen=True)
@@ -114,10 +106,9 @@ class TorchSystem:
     def __init__(
         self, weights: Path, view: View | None = None, spread: Spread | None = None, device: str = "cpu"
     ) -> None:
-        self.counter = load_crowd_counter(weights).to(device)
+        self.counter = load_counter(weights).to(device)
         self.model = model_of(weights)
-        self.geometry = GEOMETRIES["regular"]
-        self.hears: bool = self.counter.audio
+        self.geometry, self.hears = self.counter.geometry, self.counter.audio
         self.view, self._spread = view or View(), spread
         self._log_mel = CrowdLogMel().to(device)
         self._device = torch.device(device)
