@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from export import parity
-from export.contract import model_named
-from export.to_onnx import export_onnx
 from train.crowd.attention import AudioVisualTransformer, CoAttentionModule
 from train.crowd.fusion import InterBranchAttention
 from train.crowd.network import (
@@ -148,11 +146,14 @@ def test_unshuffling_the_picture_keeps_every_pixel_as_pixel_unshuffle_does() -> 
     assert parameters(counter) - parameters(averaging) == (12 - 3) * 8 * 9  # the stem's first convolution
 
 
-def test_an_unshuffling_network_becomes_a_graph_that_answers_alike() -> None:
-    counter = tiny(audio=False, reduction="unshuffle", density_scale=0.3)
-    model = model_named("crowd_v")
-    runner = parity.onnx_runner(export_onnx(counter, model, {}).SerializeToString())
-    parity.require(model, "model.onnx", parity.measure(counter, model, runner))
+def test_unshuffling_becomes_a_graph_that_answers_alike() -> None:
+    picture, module = torch.randint(0, 256, (2, 8, 12, 3), dtype=torch.uint8), PictureInput(2, "unshuffle").eval()
+    program = torch.onnx.export(module, (picture,), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    three = picture[[0, 1, 0]].numpy()
+    found = session.run(None, {session.get_inputs()[0].name: three})[0]
+    np.testing.assert_allclose(found, module(torch.from_numpy(three)).numpy(), rtol=1e-6)
 
 
 def test_unknown_presets_and_options_are_refused_by_name() -> None:
@@ -160,6 +161,8 @@ def test_unknown_presets_and_options_are_refused_by_name() -> None:
         options_of("large")
     with pytest.raises(TrainError, match="'colour'"):
         options_of("compact", colour="red")
+    with pytest.raises(TrainError, match="co_attention 'qury_add'; wanted one of query_add, mul, gate, paper, none"):
+        options_of("compact", co_attention="qury_add")
     with pytest.raises(ValueError, match="does not give a merge of 32x18"):
         CrowdOptions(picture_reduction=2)
 
@@ -207,6 +210,13 @@ def test_fusion_between_channels_follows_equation_3_on_flattened_maps() -> None:
     np.testing.assert_allclose(module(source, target, sound).detach().numpy(), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize(("scale", "identity"), [("paper", True), ("sqrt", False)])
+def test_without_a_scale_the_fusion_does_nothing(scale: str, identity: bool) -> None:
+    module = InterBranchAttention(height=144, width=256, scale=scale, residual=False)
+    source, target = torch.randn(1, 1, 144, 256), torch.randn(1, 1, 144, 256)
+    assert torch.allclose(module(source, target), target, atol=1e-3) == identity
+
+
 def test_the_residual_fusion_adds_the_target() -> None:
     plain = InterBranchAttention(height=3, width=5, residual=False)
     residual = InterBranchAttention(height=3, width=5, residual=True)
@@ -232,6 +242,14 @@ def test_laying_patches_out_and_back_changes_nothing_and_both_views_hold_the_sam
     assert torch.equal(patches_of_density(density_of_patches(values)), values)
     raw = density_of_patches(values, aligned=False)
     assert torch.equal(raw.flatten(), values.flatten())
+
+
+def test_the_raw_view_puts_two_values_in_nine_into_their_own_patch_and_the_aligned_one_all() -> None:
+    own = torch.arange(64.0).repeat_interleave(144).reshape(1, 64, 144)  # each value names its patch
+    wanted = density_of_patches(own)
+    assert torch.equal(patches_of_density(wanted), own)
+    right = (density_of_patches(own, aligned=False) == wanted).double().mean().item()
+    assert right == pytest.approx(2 / 9, abs=0.001)
 
 
 def test_the_density_sum_is_the_sum_over_blocks_of_9_by_16_cells() -> None:
@@ -266,6 +284,19 @@ def test_rows_of_features_are_shared_by_the_area_that_patches_cover() -> None:
     assert torch.allclose(shares[0, :3], torch.tensor([8 / 9, 1 / 9, 0.0]))
 
 
+def test_the_convolutions_after_the_merge_need_stride_2_and_at_low_resolution_another_padding() -> None:
+    def size(height: int, width: int, stride: int, rows_padding: int) -> tuple[int, int]:
+        first = nn.Conv2d(1, 1, 3, stride, padding=1)
+        second = nn.Conv2d(1, 1, 3, stride, padding=(rows_padding, 1))
+        found = second(first(torch.zeros(1, 1, height, width)))
+        return found.shape[2], found.shape[3]
+
+    assert size(18, 32, stride=1, rows_padding=4) == (24, 32)  # as printed
+    assert size(18, 32, stride=2, rows_padding=4) == (8, 8)
+    assert size(9, 16, stride=2, rows_padding=4) == (6, 4)  # the same at low resolution, for which the paper wants 4x4
+    assert size(9, 16, stride=2, rows_padding=2) == (4, 4)
+
+
 # ---- AVT and co-attention ----
 
 
@@ -281,6 +312,25 @@ def test_the_literal_equation_11_has_rank_one_and_the_default_has_not() -> None:
     assert torch.linalg.matrix_rank(literal, rtol=1e-5).tolist() == [1, 1]
     assert (torch.linalg.matrix_rank(default, rtol=1e-5) > 10).all()
     assert torch.allclose(literal.sum(dim=1), visual.sum(dim=1), rtol=1e-5)  # all patches: the sum of V, however shared
+
+
+def test_equation_11_as_printed_averages_the_patches_and_the_convex_form_keeps_them() -> None:
+    attended, visual, _ = sample_attention()
+
+    def spread(residual: str) -> float:
+        """How much patches differ, as a share of how much they do in V."""
+        mixed = CoAttentionModule(form="query_add", residual=residual, scale="sqrt")(attended / 64, visual, None)
+        return float(mixed.detach().std(dim=1).mean() / visual.std(dim=1).mean())
+
+    assert spread("none") < 0.1 < 0.85 < spread("convex") < 0.95
+
+
+def test_dropout_behind_the_heads_would_zero_what_the_losses_look_at() -> None:
+    _, visual, sound = sample_attention()
+    for wanted in (False, True):
+        module = AudioVisualTransformer(audio=True, scale="sqrt", dropout=0.3, head_dropout=wanted).double().train()
+        importance, estimates, _ = module(visual, sound.double())
+        assert bool((importance == 0).any()) == bool((estimates == 0).any()) == wanted
 
 
 @pytest.mark.parametrize("form", get_args(CoAttention))

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import avedge
-from train.crowd.data import SceneBatches, batches, read_index
+from train.checkpoint import read_facts
+from train.crowd.data import SceneBatches, Source, batches
+from train.crowd.layouts import read_scenes
 from train.crowd.losses import LossSettings
+from train.crowd.models import build_counter
 from train.crowd.network import build_crowd_counter, load_crowd_counter
-from train.crowd.options import options_of
-from train.crowd.training import CrowdLearner, CrowdTraining, density_scale_of, take_over, train_crowd
+from train.crowd.training import CrowdLearner, CrowdTraining, take_over, train_crowd
 from train.errors import TrainError
 from train.fit import FitSettings, load_settings
 from train.synthetic.scenes import synthesize_scenes
 
-TINY = {
+TINY: dict[str, Any] = {
     "widths": [8, 8, 8],
     "merge_channels": 8,
     "units_per_structure": 1,
@@ -39,8 +43,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> CrowdTraining:
     out = tmp_path_factory.mktemp("run")
     config = CrowdTraining(
-        audio=False,
-        data=scenes,
+        model="crowd_v",
+        data=[Source(scenes)],
         run=out / "run",
         weights=out / "crowd_v.safetensors",
         options=TINY,
@@ -51,41 +55,41 @@ def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> CrowdTrai
     return config
 
 
-@pytest.mark.parametrize("name", ["crowd_av_compact", "crowd_v_compact", "crowd_av_paper", "crowd_v_paper"])
-def test_committed_configs_are_read_whole_and_name_the_command_that_uses_them(root: Path, name: str) -> None:
-    path = root / "train" / "configs" / f"{name}.yaml"
-    config = load_settings(CrowdTraining, path, ["--fit.steps=7"])
-    assert config.fit.steps == 7 and config.audio == ("_av_" in name) and config.preset in name
-    options_of(config.preset, **config.options)
-    assert f"# avedge train crowd --config train/configs/{name}.yaml" in path.read_text()
-
-
-def test_weights_named_like_the_other_model_are_refused(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"crowd_av….safetensors for audio=True"):
-        CrowdTraining(
-            audio=True, data=scenes, run=tmp_path, weights=tmp_path / "crowd_v.safetensors", fit=FitSettings(steps=1)
-        )
+def test_committed_configs_build_their_network_and_name_the_command_that_uses_them(root: Path) -> None:
+    paths = [path for path in sorted((root / "train" / "configs").glob("*.yaml")) if "train crowd" in path.read_text()]
+    names = {path.stem for path in paths}
+    assert {f"crowd_{model}_{preset}" for model in ("av", "v") for preset in ("compact", "paper")} <= names
+    assert sum(name.startswith("table1_") for name in names) == 10  # six of compact size, four baselines of the paper's
+    assert sum(name.startswith("table3_") for name in names) == 8  # CC-AV whole, and the seven ablations
+    for path in paths:
+        config = load_settings(CrowdTraining, path, ["--fit.steps=7"])
+        assert config.fit.steps == 7 and config.preset in path.stem, path
+        with torch.device("meta"):  # shapes only
+            assert build_counter(config.model, config.preset, **config.options).model == config.model
+        assert config.weights.name == f"{config.model}.safetensors"
+        assert f"# avedge train crowd --config train/configs/{path.name}" in path.read_text()
 
 
 def test_trained_weights_come_back_with_their_options_and_their_density_scale(trained: CrowdTraining) -> None:
     counter = load_crowd_counter(trained.weights)
     assert not counter.training and not counter.audio
     assert counter.options.widths == (8, 8, 8)
-    scale = density_scale_of(read_index(trained.data, "train"), options_of("compact", **TINY))
-    assert counter.options.density_scale == pytest.approx(scale)
+    mean = float(np.mean([scene.people for scene in read_scenes(trained.data[0].folder, "train")]))
+    again = build_counter("crowd_v", "compact", mean_people=mean, **TINY)
+    assert counter.options.density_scale == pytest.approx(again.options.density_scale)
     with pytest.raises(TrainError, match="crowd_v"):
         load_crowd_counter(trained.weights.rename(trained.weights.with_name("crowd_av.safetensors")))
     trained.weights.with_name("crowd_av.safetensors").rename(trained.weights)
+    assert read_facts(trained.weights) == {"training_mean_people": pytest.approx(mean, abs=1e-3)}
 
 
 def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) -> None:
-    files = read_index(scenes, "train")
-    mean = sum(len(scene.points) for scene in files) / len(files)
-    torch.manual_seed(0)
+    files = read_scenes(scenes, "train")
+    mean = sum(scene.people for scene in files) / len(files)
     for residual in ("convex", "add", "none"):
-        changes = TINY | {"co_attention_residual": residual}
-        scale = density_scale_of(files, options_of("compact", **changes))
-        counter = build_crowd_counter("compact", False, **changes, density_scale=scale).train()
+        torch.manual_seed(0)
+        counter = build_counter("crowd_v", "compact", **TINY, co_attention_residual=residual).train()
+        counter.scale_to(mean)
         batch = next(batches(files, 3))
         with torch.no_grad():
             count = counter(batch.picture)[0].sum() / 3
@@ -93,7 +97,7 @@ def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) 
 
 
 def test_statistics_move_until_the_wanted_step_and_not_after(scenes: Path) -> None:
-    batch = next(batches(read_index(scenes, "train"), 2))
+    batch = next(batches(read_scenes(scenes, "train"), 2))
     for frozen_step, moves in ((0, False), (5, True), (None, True)):
         counter = build_crowd_counter("compact", False, **TINY)
         learner = CrowdLearner(counter, LossSettings(), FitSettings(steps=1), frozen_step).train()
@@ -115,10 +119,9 @@ def test_cc_av_takes_over_what_sees_from_cc_v_and_learns_to_listen_itself(traine
 
 
 def test_training_batches_depend_on_seed_and_step_alone_and_their_shares_join(scenes: Path) -> None:
-    files = read_index(scenes, "train")
-    made = SceneBatches(files, batch_size=2, seed=3)
+    made = SceneBatches([Source(scenes)], batch_size=2, seed=3)
     late = made.batch(7, 0, 1)
-    for one, other in zip(late, SceneBatches(files, batch_size=2, seed=3).batch(7, 0, 1), strict=True):
+    for one, other in zip(late, SceneBatches([Source(scenes)], batch_size=2, seed=3).batch(7, 0, 1), strict=True):
         assert torch.equal(one, other)
     shares = [made.batch(7, part, 2) for part in range(2)]
     for whole, *parts in zip(late, *shares, strict=True):
@@ -126,7 +129,7 @@ def test_training_batches_depend_on_seed_and_step_alone_and_their_shares_join(sc
     assert not torch.equal(late.picture, made.batch(6, 0, 1).picture)
     # three steps of two are two rounds: every scene twice
     counts = torch.cat([made.batch(step, 0, 1).patch_counts.sum(dim=1) for step in range(3)])
-    truth = torch.tensor([float(len(scene.points)) for scene in files]).repeat(2)
+    truth = torch.tensor([float(len(scene.points)) for scene in read_scenes(scenes, "train")]).repeat(2)
     torch.testing.assert_close(counts.sort().values, truth.sort().values, rtol=1e-4, atol=1e-3)
 
 
@@ -134,7 +137,11 @@ def test_the_command_prints_a_benchmark_as_one_json_object_and_trains_nothing(
     scenes: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = root / "train" / "configs" / "crowd_v_compact.yaml"
-    places = [f"--data={scenes}", f"--run={tmp_path / 'run'}", f"--weights={tmp_path / 'crowd_v.safetensors'}"]
+    places = [
+        f'--data=[{{"folder": "{scenes}"}}]',
+        f"--run={tmp_path / 'run'}",
+        f"--weights={tmp_path / 'crowd_v.safetensors'}",
+    ]
     changes = [*places, f"--options={json.dumps(TINY)}", "--batch_size=2"]
     assert avedge.main(["train", "crowd", "--config", str(config), "--benchmark", "2", "--", *changes]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -145,7 +152,7 @@ def test_the_command_prints_a_benchmark_as_one_json_object_and_trains_nothing(
 
 
 def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
-    batch = next(batches(read_index(scenes, "train"), 2))
+    batch = next(batches(read_scenes(scenes, "train"), 2))
     learner = CrowdLearner(build_crowd_counter("compact", True, **TINY), LossSettings(), FitSettings(steps=1)).eval()
     with torch.no_grad():
         shown = learner.show(batch)
@@ -155,7 +162,7 @@ def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
 
 def test_a_few_steps_on_one_scene_bring_its_count_nearer(scenes: Path) -> None:
     torch.manual_seed(0)
-    batch = next(batches(read_index(scenes, "train"), 2))
+    batch = next(batches(read_scenes(scenes, "train"), 2))
     counter = build_crowd_counter("compact", True, **TINY, density_scale=0.02)
     learner = CrowdLearner(counter, LossSettings(patch_sum_weight=1.0, least_people=50), FitSettings(steps=1))
     optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)

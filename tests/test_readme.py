@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from tiny_crowds import write_shanghaitech_pictures
 from tiny_librispeech import write_tiny_librispeech
 
 # The long ones with so little data and so few steps that they end in seconds; everything else runs as printed.
@@ -51,6 +54,13 @@ def workplace(root: Path, repository: Path, tmp_path: Path) -> Path:
     for file in (root / "train" / "weights").glob("*.safetensors"):
         (weights / file.name).write_bytes(file.read_bytes())
     write_tiny_librispeech(tmp_path / "LibriSpeech")
+    for part in ("part_A", "part_B"):
+        write_shanghaitech_pictures(tmp_path / "data" / "ShanghaiTech" / part / "train_data", 4)
+    rng = np.random.default_rng(0)
+    for name in ("ambient/street.wav", "ambient/market.wav", "speech/ann/1.wav", "speech/bob/1.wav"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.normal(0, 0.1, 16 * 16_000), 16_000)
     return tmp_path
 
 

@@ -85,7 +85,7 @@ def mosaic(parts: list[tuple[Picture, Points]], zooms: list[float | None], rng: 
         frame[row * high : row * high + window.frame_height, column * wide : column * wide + window.frame_width] = (
             window.cut(photo)
         )
-        heads.append(window.move(points) + np.float32((column * wide, row * high)))
+        heads.append(window.move(points) + np.array((column * wide, row * high), np.float32))
     return frame, np.concatenate(heads)
 
 

@@ -206,7 +206,7 @@ class SceneBatches:
         points = inside_photo(scene.points, photo, scene.name)
         if mirrored := rng.random() < 0.5:
             photo = cv2.flip(photo, 1).astype(np.uint8, copy=False)
-            points = points * np.float32((-1, 1)) + np.float32((photo.shape[1], 0))
+            points = points * np.array((-1, 1), np.float32) + np.array((photo.shape[1], 0), np.float32)
         return self._taken(photo, rng), inside_photo(points, photo, scene.name) if mirrored else points
 
     def _taken(self, photo: Picture, rng: Rng) -> Picture:

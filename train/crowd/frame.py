@@ -41,7 +41,7 @@ class Window:
         moved = points - (self.left, self.top)
         inside = ((moved >= 0) & (moved < (self.width, self.height))).all(axis=1)
         scaled = moved[inside] * (self.frame_width / self.width, self.frame_height / self.height)
-        most = np.nextafter(np.float32((self.frame_width, self.frame_height)), np.float32(0))
+        most = np.nextafter(np.array((self.frame_width, self.frame_height), np.float32), np.float32(0))
         return np.minimum(scaled.astype(np.float32), most)  # the border is outside, and rounding may reach it
 
 
@@ -70,7 +70,7 @@ def inside_photo(points: NDArray[np.float32], photo: Picture, name: str) -> NDAr
     Raises:
         TrainError: a head far outside, which says that the points are another photo's, or of another size of it.
     """
-    size = np.float32((photo.shape[1], photo.shape[0]))
+    size = np.array((photo.shape[1], photo.shape[0]), np.float32)
     if len(points):
         farthest = np.maximum(-points, points - size).max(axis=0) / size
         if (farthest > _FAR_OUTSIDE).any():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,17 @@ from torch import Tensor, nn
 from train.checkpoint import save_weights
 from train.crowd.augment import AugmentSettings
 from train.crowd.data import CrowdBatch, SceneBatches, Source, batches
+from train.crowd.interface import Counter
 from train.crowd.layouts import read_scenes
 from train.crowd.losses import LossSettings, density_loss, estimate_loss, importance_loss, patch_sum_loss, total_loss
-from train.crowd.network import (
-    CrowdCounter,
-    CrowdDensitySum,
-    build_crowd_counter,
-    load_crowd_counter,
-    stored_options,
-)
-from train.crowd.options import CrowdOptions, options_of
+from train.crowd.models import build_counter, load_counter
+from train.crowd.network import CrowdDensitySum, stored_options
 from train.dsp import CrowdLogMel
 from train.fit import FitSettings, Learner, Prepared, Shown, fit
 from train.pictures import coloured, in_a_column, in_a_row, titled
-from train.settings import DENSITY_HEIGHT, DENSITY_WIDTH
 
 log = logging.getLogger(__name__)
 
-_MEAN_RELU_OF_NORMAL = 1 / math.sqrt(2 * math.pi)
 _SHOWN_SCENES = 3
 _SHOWN_SIZE = 384, 216  # pixels of each
 
@@ -61,7 +53,7 @@ class CrowdLearner(Learner):
 
     def __init__(
         self,
-        counter: CrowdCounter,
+        counter: Counter,
         losses: LossSettings,
         settings: FitSettings,
         frozen_statistics_step: int | None = None,
@@ -127,22 +119,12 @@ class CrowdLearner(Learner):
         return Shown({"density": in_a_column(rows)}, {})
 
 
-def density_scale_of(mean_people: float, options: CrowdOptions) -> float:
-    """People per cell for one unit of DM_PRE, such that the untrained network answers the training set's mean count.
-
-    Behind an untrained batch normalisation and ReLU the mean of V is 0.40. The co-attention's mixture has the same
-    mean; the residual form `add` doubles it.
-    """
-    mean_value = _MEAN_RELU_OF_NORMAL * (2 if options.co_attention_residual == "add" else 1)
-    return mean_people / (mean_value * DENSITY_HEIGHT * DENSITY_WIDTH)
-
-
-def take_over(counter: CrowdCounter, weights: Path) -> int:
-    """Start from the other crowd model: copy every tensor that has the same name and shape; returns how many.
+def take_over(counter: Counter, weights: Path) -> int:
+    """Start from another crowd network: copy every tensor that has the same name and shape; returns how many.
 
     CC-AV from CC-V takes the visual branches and the patches' estimates, and leaves what listens to be learnt.
     """
-    known = load_crowd_counter(weights).state_dict()
+    known = load_counter(weights).state_dict()
     own = counter.state_dict()
     fitting = {name: tensor for name, tensor in known.items() if name in own and own[name].shape == tensor.shape}
     counter.load_state_dict(fitting, strict=False)
@@ -156,30 +138,31 @@ def prepare_crowd(config: CrowdTraining) -> Prepared[CrowdLearner]:
     Raises:
         TrainError: no scenes, or an option that the network does not have.
     """
-    train_batches = SceneBatches(
-        config.data, batch_size=config.batch_size, seed=config.fit.seed, augment=config.augment
-    )
-    validation = read_scenes(config.data[0].folder, "val")
-    scale = density_scale_of(train_batches.mean_people, options_of(config.preset, **config.options))
     torch.manual_seed(config.fit.seed)
-    counter = build_crowd_counter(
-        config.preset, config.model == "crowd_av", **({"density_scale": scale} | config.options)
+    counter = build_counter(config.model, config.preset, **config.options)
+    train_batches = SceneBatches(
+        config.data,
+        batch_size=config.batch_size,
+        seed=config.fit.seed,
+        augment=config.augment,
+        geometry=counter.geometry,
     )
+    if "density_scale" not in config.options:
+        counter.scale_to(train_batches.mean_people)
     counter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast in bf16 on a CPU; the numbers are the same
     log.info("%s, %s: %d parameters", config.weights.stem, config.preset, sum(p.numel() for p in counter.parameters()))
     if config.start_from is not None:
         take_over(counter, config.start_from)
-    learner = CrowdLearner(
-        counter, config.losses, config.fit, config.frozen_statistics_step, train_batches.mean_people
-    )
-    return Prepared(config, learner, train_batches, list(batches(validation, config.batch_size)), config.run)
+    learner = CrowdLearner(counter, config.losses, config.fit, config.frozen_statistics_step, train_batches.mean_people)
+    checked = list(batches(read_scenes(config.data[0].folder, "val"), config.batch_size, counter.geometry))
+    return Prepared(config, learner, train_batches, checked, config.run)
 
 
 def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
     """Train and store the averaged weights.
 
     Returns:
-        The weights file; it carries every option that `load_crowd_counter` needs.
+        The weights file; it carries every option that `load_counter` needs.
 
     Raises:
         TrainError: as `prepare_crowd` and `fit`.

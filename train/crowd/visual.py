@@ -3,6 +3,8 @@
     picture -> stem -> RS(S1) -> RS(S1, S2) + two-branch fusion -> K x [RS(S1, S2, S3) + three-branch fusion] -> merge
     -> V
 
+Eq. 5 writes V = VFE(X) although X is the stem's output in Figure 2; the picture goes in here.
+
 B batch, C channels, P = 64 patches (row-major; 16 at low resolution), Z = 144 values of a patch.
 """
 
@@ -137,14 +139,13 @@ class PatchEmbedding(nn.Module):
 
     row_shares: Tensor
 
-    def __init__(self, options: CrowdOptions, audio_size: int | None) -> None:
+    def __init__(self, options: CrowdOptions, audio_size: int | None = None) -> None:
         super().__init__()
         overlap = options.merge_rows == "overlap"
         inputs = sum(options.widths[: options.branches])
         self.merge = conv_unit(inputs, options.merge_channels, stride=options.merge_stride)
-        self.first = conv_unit(
-            options.merge_channels, PATCH_EMBEDDING, stride=2
-        )  # 18 x 32 -> 9 x 16, low 9 x 16 -> 5 x 8
+        # 18 x 32 -> 9 x 16; at low resolution 9 x 16 -> 5 x 8
+        self.first = conv_unit(options.merge_channels, PATCH_EMBEDDING, stride=2)
         stride, padding = ((1, 2), (1, 1)) if overlap else ((2, 2), (_ROW_PADDING[options.resolution], 1))
         self.second = nn.Conv2d(PATCH_EMBEDDING, PATCH_EMBEDDING, 3, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(PATCH_EMBEDDING)
@@ -156,7 +157,7 @@ class PatchEmbedding(nn.Module):
             nn.init.zeros_(self.sound.weight)  # at first as without it
             nn.init.zeros_(self.sound.bias)
 
-    def forward(self, *branches: Tensor, audio: Tensor | None) -> Tensor:
+    def forward(self, *branches: Tensor, audio: Tensor | None = None) -> Tensor:
         """One to three branches, each half the size of the one before, and (B, Z) to V (B, P, Z), never negative."""
         pooled = [functional.avg_pool2d(features, 4 >> level) for level, features in enumerate(branches)]
         features = self.second(self.first(self.merge(torch.cat(pooled, dim=1))))
