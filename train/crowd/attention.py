@@ -23,7 +23,8 @@ class AudioVisualTransformer(nn.Module):
     """Patch importance (PIR) and patch counts (PCE), and V weighted by both: the paper's third modality.
 
     With sound PIR_PRE = Linear(V A), a layer over the patches (P to P). Without it section 5.2 asks for PCE's
-    operations, here with weights of their own.
+    operations, here with weights of their own. Eq. 9 adds A (Z values) to V (P x Z): to each row. AW_AVT is one layer
+    from PIR_PRE and PCE to a weight for each patch; a layer to P weights for each would mix all patches into all.
     """
 
     def __init__(

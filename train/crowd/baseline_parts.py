@@ -105,8 +105,8 @@ def cells_of(values: Tensor, geometry: Geometry) -> Tensor:
 
 
 def widths_of(plan: Sequence[int], share: float) -> list[int]:
-    """Published widths, narrowed; 0 stays 0."""
-    return [round(width * share) for width in plan]
+    """Published widths, narrowed to one channel at least; 0 stays 0."""
+    return [max(1, round(width * share)) if width else 0 for width in plan]
 
 
 def unit(inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1, norm: bool = False) -> nn.Sequential:

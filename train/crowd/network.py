@@ -58,8 +58,9 @@ class CrowdCounter(Counter):
         super().__init__(model_name(audio), options, audio=audio)
         if audio and not _hears(options):
             raise TrainError(
-                "CC-AV without the AVT, the co-attention and the sound in the fusions has nothing that listens; train "
-                "CC-V, or keep one of transformer, co_attention and fusion_audio (with 2 or 3 branches)."
+                "CC-AV without the AVT, the co-attention and the sound in fusions and patches has nothing that "
+                "listens; train CC-V, or keep one of transformer, co_attention, patch_audio and fusion_audio (which "
+                "needs 2 or 3 branches)."
             )
         self.sound = (
             SoundFeatures(widths=options.audio_widths, units=options.audio_units, dropout=options.dropout)
@@ -120,7 +121,7 @@ class CrowdCounter(Counter):
 
 def _hears(options: CrowdOptions) -> bool:
     fusions = options.fusion_audio and options.branches > 1 and options.fusion_stages > 0
-    return options.transformer or options.co_attention != "none" or fusions
+    return options.transformer or options.co_attention != "none" or options.patch_audio or fusions
 
 
 class CrowdDensitySum(nn.Module):

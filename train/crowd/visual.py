@@ -3,7 +3,7 @@
     picture -> stem -> RS(S1) -> RS(S1, S2) + two-branch fusion -> K x [RS(S1, S2, S3) + three-branch fusion] -> merge
     -> V
 
-Eq. 5 writes V = VFE(X) although X is the stem's output in Figure 2; the picture goes in here.
+Eq. 5 writes V = VFE(X) although section 3.2 calls the stem's output X; here the picture goes in.
 
 B batch, C channels, P = 64 patches (row-major; 16 at low resolution), Z = 144 values of a patch.
 """
