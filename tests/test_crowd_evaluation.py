@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,9 @@ from train.crowd.report import TABLE_1, TABLE_3, table_1, table_3, write_report
 from train.crowd.scene import Scene, read_picture
 from train.crowd.systems import Counted, Observed, TorchSystem, View, constant_of
 from train.errors import TrainError
+
+if TYPE_CHECKING:
+    from serve.launcher import EmbeddedTriton
 
 NARROW: dict[str, Any] = {
     "widths": [8, 8, 8],
@@ -368,9 +371,8 @@ def test_the_command_counts_real_photographs(shared_data: Path, capsys: pytest.C
     assert code == 0 and report["n"] == 2 and report["split"] == "val" and 0 < report["mae"] < 5000
 
 
-@pytest.mark.slow
 def test_a_served_counter_gives_the_figures_of_the_network_in_torch(
-    server: Any, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: EmbeddedTriton, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.write_csv_index(tmp_path, {"test": 2})
     for model in ("cc-v", "cc-av"):
