@@ -45,7 +45,7 @@ _COMPACT = BaselineOptions(
 # kernels over the 12 channels of an unshuffled picture would double its cost.
 _PRESETS = {
     "paper": {"mcnn": BaselineOptions(), "others": BaselineOptions()},
-    "compact": {"mcnn": replace(_COMPACT, reduction="average", width_share=0.5), "others": _COMPACT},
+    "compact": {"mcnn": replace(_COMPACT, reduction="average", width_share=0.375), "others": _COMPACT},
 }
 
 

@@ -68,7 +68,7 @@ class CrowdOptions(PictureOptions):
     attention_reading: AttentionReading = "channel_matrix"
     """Eq. 2-4 multiply feature maps. `channel_matrix`: per channel, W x H times H x W, needs no reshape and keeps
     channel paired with channel as the text does. `channels`: maps flattened to C x N, so that channels attend to
-    channels."""
+    channels. Pixels that attend to pixels (N x C) would take 5 GiB for the weights of one picture at S1; left out."""
     attention_scale: Scale = "sqrt"
     """Logits of Eq. 2-4: `paper` as printed, whose softmax was one-hot for unit-variance features (the fusion then
     does nothing and passes no gradient); `sqrt` divides by the square root of the row length, as in "Attention is all
