@@ -17,7 +17,7 @@ import torch
 import avedge
 from clients.letterbox import Letterbox
 from train.checkpoint import save_weights
-from train.crowd.commands import _MODELS
+from train.crowd.commands import _MODELS, _settings
 from train.crowd.evaluation import Options, evaluate
 from train.crowd.frame import whole
 from train.crowd.geometry import GEOMETRIES
@@ -27,7 +27,7 @@ from train.crowd.layouts import read_scenes
 from train.crowd.models import build_counter
 from train.crowd.report import TABLE_1, TABLE_3, table_1, table_3, write_report
 from train.crowd.scene import Scene, read_picture
-from train.crowd.systems import Counted, Observed, TorchSystem, View, constant_of
+from train.crowd.systems import Counted, Observed, TorchSystem, View, constant_of, find_weights
 from train.errors import TrainError
 
 if TYPE_CHECKING:
@@ -282,7 +282,6 @@ def test_weights_that_do_not_know_their_training_have_the_constant_from_the_card
         (("--limit", "0"), 2, "--limit is 0"),
         (("--url", "127.0.0.1:1"), 2, "--through-server"),
         (("--through-server", "--model", "mcnn"), 2, "not mcnn"),
-        (("--setting", "regular", "--setting", "regular"), 2, "twice"),
         (("--setting", "fog"), 4, "no setting 'fog'"),
         (("--data", "nowhere"), 4, "nowhere is no folder"),
         (("--model", "csrnet"), 4, "No csrnet.safetensors"),
@@ -296,10 +295,27 @@ def test_what_cannot_be_judged_is_refused_with_the_reason(
     assert (found, out) == (code, "") and said in err
 
 
-def test_weights_of_another_model_than_named_are_refused(weights: Path, part: Path) -> None:
-    from train.crowd.systems import find_weights
+def test_short_names_stand_for_the_columns_of_table_1_and_the_curve_of_figure_6(part: Path) -> None:
+    system = Oracle(read_scenes(part, "test"))
+    table_1_regular = ["regular", "noise_25", "noise_50", "dark_25", "dark_50"]
+    assert _settings(["noise_50", "table_1"], system) == ["noise_50", "regular", "noise_25", "dark_25", "dark_50"]
+    curve = _settings(["table_1", "figure_6"], system)
+    assert curve[:5] == table_1_regular and curve[5:] == [
+        f"occlusion_{rate}" for rate in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    ]
+    assert _settings(None, system) == ["regular"]
+    system.geometry = GEOMETRIES["low"]
+    assert _settings(None, system) == _settings(["table_1"], system) == ["low_resolution"]
 
-    assert find_weights(weights, "cc-av").name == "crowd_av.safetensors" and find_weights(weights).name[6:7] == "v"
+
+def test_the_only_counter_of_a_folder_is_the_one_judged(tmp_path: Path) -> None:
+    write_weights(tmp_path, "crowd_av")
+    assert find_weights(tmp_path).name == "crowd_av.safetensors"
+
+
+def test_weights_of_another_model_than_named_are_refused(weights: Path) -> None:
+    assert find_weights(weights, "cc-av").name == "crowd_av.safetensors"
+    assert find_weights(weights).name == "crowd_v.safetensors"
     with pytest.raises(TrainError, match="holds cc-v, but --model says cc-av"):
         find_weights(weights / "crowd_v.safetensors", "cc-av")
     assert set(_MODELS) == set(MODELS)
@@ -386,3 +402,6 @@ def test_a_served_counter_gives_the_figures_of_the_network_in_torch(
         assert counts[1] == pytest.approx(counts[0], rel=1e-3)
         assert served["system"]["kind"] == "served"
         assert served["importance_correlation"] == pytest.approx(own["importance_correlation"], abs=0.01)
+    several = (*words, "--tiles", 2, "--flip")
+    own, served = (json.loads(run(capsys, *several, *more)[1]) for more in ((), ("--through-server", server.grpc_url)))
+    assert served["by_density"][0]["bias"] + truth == pytest.approx(own["by_density"][0]["bias"] + truth, rel=1e-3)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DEFAULT_URL = "127.0.0.1:8001"
+# Short for several settings: the columns of Table 1 for the network's resolution, and the curve of Figure 6.
+_TABLE_1, _FIGURE_6 = "table_1", "figure_6"
+_CURVE = tuple(f"occlusion_{rate / 5}" for rate in range(6))
 _MODELS = ("cc-v", "cc-av", "mcnn", "csrnet", "cannet", "audiocsrnet")
 
 
@@ -55,7 +58,8 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--setting",
         action="append",
         metavar="NAME",
-        help="degrade the pictures: low_resolution, noise_25, noise_50, dark_25, dark_50, occlusion_R; may be repeated",
+        help="degrade the pictures: low_resolution, noise_25, noise_50, dark_25, dark_50, occlusion_R, or table_1 or "
+        "figure_6 for all of those; may be repeated",
     )
     data.add_argument(
         "--truth", choices=("points", "density"), default="points", help="what the true count is (default: %(default)s)"
@@ -103,13 +107,11 @@ def run_evaluate(args: argparse.Namespace, clients: Clients | None = None) -> in
     split, scenes = _scenes(args)  # told before torch has loaded
     log.info("%d pictures of %s, split %s", len(scenes), args.data, split)
 
-    from train.crowd.evaluation import Options, check_setting, evaluate
+    from train.crowd.evaluation import Options, evaluate
     from train.crowd.report import markdown, write_report
 
     system, about = _system(args, clients)
-    settings = args.setting or ["low_resolution" if system.geometry.patch_grid == 4 else "regular"]
-    for setting in settings:
-        check_setting(setting, system)
+    settings = _settings(args.setting, system)
     constant = _constant(args)
     reports = {}
     for setting in settings:
@@ -135,11 +137,9 @@ def _check(args: argparse.Namespace, clients: Clients | None) -> None:
         raise UsageError(f"--through-server serves cc-v and cc-av, not {args.model}; leave it out.")
     if clients is None and (args.through_server or args.flip or args.tiles != 1):
         raise UsageError("--through-server, --flip and --tiles need the clients; use the `avedge` command.")
-    settings = args.setting or []
-    for setting in settings:
-        parse_setting(setting)
-    if len(set(settings)) < len(settings):
-        raise UsageError(f"--setting names one of {', '.join(settings)} twice; once is enough.")
+    for setting in args.setting or ():
+        if setting not in (_TABLE_1, _FIGURE_6):
+            parse_setting(setting)
 
 
 def _scenes(args: argparse.Namespace) -> tuple[Split, Sequence[Scene]]:
@@ -176,6 +176,20 @@ def _system(args: argparse.Namespace, clients: Clients | None) -> tuple[System, 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     own = TorchSystem(weights, view, clients.spread if clients else None, device)
     return own, {"model": own.model, "weights": digest_of(weights)} | seen
+
+
+def _settings(wanted: Sequence[str] | None, system: System) -> list[str]:
+    """What the pictures go through: as asked for, each once; else what the network was made for."""
+    from train.crowd.degrade import SETTINGS
+    from train.crowd.evaluation import check_setting
+    from train.crowd.geometry import GEOMETRIES
+
+    own = [name for name, degradation in SETTINGS.items() if GEOMETRIES[degradation.resolution] == system.geometry]
+    groups: dict[str, Sequence[str]] = {_TABLE_1: own, _FIGURE_6: _CURVE}
+    settings = list(dict.fromkeys(name for one in wanted or own[:1] for name in groups.get(one, (one,))))
+    for setting in settings:
+        check_setting(setting, system)
+    return settings
 
 
 def _constant(args: argparse.Namespace) -> float | None:

@@ -182,24 +182,30 @@ def find_weights(weights: Path, model: str | None = None) -> Path:
 
     Args:
         weights: a folder such as `train/weights`, or a file.
-        model: a key of MODELS; CC-V in a folder where none is named.
+        model: a key of MODELS; where none is named, CC-V of a folder, or the only one that it holds.
 
     Raises:
         TrainError: there is no such file, or it holds another model.
     """
     if weights.is_dir():
-        path = weights / f"{MODELS[model or 'cc-v']}.safetensors"
-        if not path.is_file():
-            present = ", ".join(sorted(path.name for path in weights.glob("*.safetensors"))) or "none"
-            raise TrainError(
-                f"No {path.name} in {weights}, which holds {present}; wanted weights to judge. Train them, or name "
-                "their file with --weights."
-            )
-        return path
+        return _weights_in(weights, model)
     held = model_of(weights)
     if model is not None and held != model:
         raise TrainError(f"{weights} holds {held}, but --model says {model}; leave it out, or name another file.")
     return weights
+
+
+def _weights_in(folder: Path, model: str | None) -> Path:
+    present = {name: path for name, stored in MODELS.items() if (path := folder / f"{stored}.safetensors").is_file()}
+    if model is None:
+        model = next(iter(present)) if len(present) == 1 else "cc-v"
+    if model not in present:
+        held = ", ".join(path.name for path in present.values()) or "none"
+        raise TrainError(
+            f"No {MODELS[model]}.safetensors in {folder}, which holds {held}; wanted weights to judge. Train them, or "
+            "name their file with --weights."
+        )
+    return present[model]
 
 
 def model_of(weights: Path) -> str:
