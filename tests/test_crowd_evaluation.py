@@ -285,7 +285,7 @@ def test_weights_that_do_not_know_their_training_have_the_constant_from_the_card
         (("--setting", "fog"), 4, "no setting 'fog'"),
         (("--data", "nowhere"), 4, "nowhere is no folder"),
         (("--model", "csrnet"), 4, "No csrnet.safetensors"),
-        (("--interval", "0.9"), 4, "Saw 3 pictures; wanted 19"),
+        (("--interval", "0.9"), 4, "Saw 3 pictures; wanted 12"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_with_the_reason(

@@ -1,7 +1,7 @@
 """How far a count may be off: intervals that hold the truth as often as they say, by split-conformal prediction.
 
 A picture of many people is miscounted by more people. So an error is measured in units of a scale a + b * count, fitted
-to one half of the pictures; the other half says how many units hold the wanted share. The promise is of the pictures'
+to a quarter of the pictures; the others say how many units hold the wanted share. The promise is of the pictures'
 distribution alone: it holds for pictures like those it was measured on, whatever the network's errors look like.
 
 Source: Lei et al., "Distribution-Free Predictive Inference for Regression", 2018, sections 2.2 and 5.2.
@@ -9,6 +9,7 @@ Source: Lei et al., "Distribution-Free Predictive Inference for Regression", 201
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -19,7 +20,10 @@ from train.errors import TrainError
 
 Counts = NDArray[np.floating]
 
-_SEED = 0  # of the halves
+_SEED = 0  # of the division
+# One picture of so many is for the scale's two numbers. A half of 30 leaves 15 for the rank of 90 %, which is then the
+# largest error: with heavy tails the intervals were twice as wide on average (659 people against 290, simulated).
+_SCALE_SHARE = 4
 # The scale of a count of zero, as a share of the mean error: a line through the origin would promise that an empty
 # picture is counted right.
 _LEAST_SCALE = 0.1
@@ -48,8 +52,9 @@ def quantile_rank(n: int, share: float) -> int:
 
 
 def least_pictures(share: float) -> int:
-    """The fewest pictures, half of them for the scale, for which `fit_interval` has an answer."""
-    return 2 * math.ceil(share / (1 - share) - 1e-9)
+    """The fewest pictures, a quarter of them for the scale, for which `fit_interval` has an answer."""
+    for_rank = math.ceil(share / (1 - share) - 1e-9)
+    return next(n for n in itertools.count(_SCALE_SHARE) if n - n // _SCALE_SHARE >= for_rank)
 
 
 def require_pictures(n: int, least: int, share: float) -> None:
@@ -78,7 +83,7 @@ def fit_interval(counts: Counts, truth: Counts, share: float) -> Interval:
     """
     require_pictures(len(counts), least_pictures(share), share)
     order = np.random.default_rng(_SEED).permutation(len(counts))
-    for_scale, for_rank = np.sort(order[: len(order) // 2]), order[len(order) // 2 :]
+    for_scale, for_rank = np.split(order, [len(order) // _SCALE_SHARE])
     errors = np.abs(counts - truth)
     scale = _fit_scale(counts[for_scale], errors[for_scale])
     units = np.sort(errors[for_rank] / scale.half_width(counts[for_rank]))
