@@ -162,7 +162,7 @@ def figure_6(curves: Mapping[str, Mapping[float, float]]) -> str:
 
 
 def _joined(reports: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Figures]]:
-    """Figures by model and setting; reports of one model in several files joined, the shortest name's first."""
+    """Figures by model and setting, of one model from several files; the first that has a setting counts."""
     models: dict[str, dict[str, Figures]] = {}
     for name, report in reports.items():
         model = name
