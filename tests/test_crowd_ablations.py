@@ -160,7 +160,7 @@ def test_switches_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(TrainError, match="branches is 4"):
         options_of("compact", branches=4)
     deaf = {"transformer": False, "co_attention": "none"}
-    for silent in ({"fusion_audio": False}, {"branches": 1}):
+    for silent in ({"fusion_audio": False, "patch_audio": False}, {"branches": 1, "patch_audio": False}):
         with pytest.raises(TrainError, match="nothing that listens; train CC-V"):
             cc("crowd_av", **deaf, **silent)
     assert cc("crowd_av", **deaf).audio and not cc("crowd_v", **deaf, branches=1).audio
@@ -183,7 +183,7 @@ def test_two_branches_hear_in_their_later_fusions_and_not_in_the_first() -> None
 
 
 def test_sound_in_the_patches_changes_nothing_before_training_and_reaches_a_picture_without_contrast() -> None:
-    deaf, hears = cc("crowd_av").eval(), cc("crowd_av", patch_audio=True).eval()
+    deaf, hears = cc("crowd_av", patch_audio=False).eval(), cc("crowd_av").eval()
     missing = hears.load_state_dict(deaf.state_dict(), strict=False).missing_keys
     assert missing == ["visual.patches.sound.weight", "visual.patches.sound.bias"]
     black = torch.zeros(1, 72, 128, 3, dtype=torch.uint8)

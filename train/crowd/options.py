@@ -78,9 +78,10 @@ class CrowdOptions(PictureOptions):
     100 steps against 0.34 with it, ShanghaiTech A, one seed."""
     fusion_audio: bool = True
     """Sound in the last stages' fusions, section 3.2.1; False is the ablation "w/o A^T in the MSB fusion"."""
-    patch_audio: bool = False
-    """Add a linear layer of A to V before its last ReLU: not in the paper, where the sound reaches the density through
-    attention weights alone, so that a picture without any contrast looks the same at whatever sound."""
+    patch_audio: bool = True
+    """Add a linear layer of A to V before its last ReLU: not in the paper (False), where the sound reaches the density
+    through attention weights alone. On drawn scenes, the same 1,000 steps, the MAE was 20 with it and 28 without, in
+    pictures hidden altogether 26 and 36 (always the mean: 65)."""
     merge_channels: int = 256
     """Channels after the merge, section 3.2.2."""
     merge_stride: int = 2
