@@ -22,6 +22,7 @@ Points = NDArray[np.float32]
 
 _MOSAIC = 2  # pictures per side
 _EMPTY_TRIES = 30
+_FRAME = (PICTURE_HEIGHT, PICTURE_WIDTH)
 _HEAD_MARGIN = 0.03  # of the photo's longer side: a head reaches so far around its point
 
 
@@ -107,17 +108,19 @@ def without_people(photo: Picture, points: Points, rng: Rng) -> Picture:
 
 
 def blank(rng: Rng) -> Picture:
-    """A picture of nothing: one colour, a coarse or fine pattern of noise, or both."""
-    colour = rng.choice([0, 255, int(rng.integers(256))])
-    picture = np.full((PICTURE_HEIGHT, PICTURE_WIDTH, 3), colour, np.float32)
-    if rng.random() < 0.6:
-        across = int(2 ** rng.uniform(0, 10))
-        pattern = rng.standard_normal((max(1, across * 9 // 16), across, 3), np.float32)
-        if rng.random() < 0.5:
-            pattern[:] = pattern[:, :, :1]  # grey
-        size = PICTURE_WIDTH, PICTURE_HEIGHT
-        picture += np.float32(rng.uniform(4, 90)) * cv2.resize(pattern, size, interpolation=cv2.INTER_LINEAR)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    """A picture of nothing: one colour, or noise of any strength and grain, in colours or grey."""
+    if rng.random() < 0.35:
+        return np.full((PICTURE_HEIGHT, PICTURE_WIDTH, 3), rng.choice([0, 255, rng.integers(256)]), np.uint8)
+    wide = int(2 ** rng.uniform(1, 11))  # coarser than the frame's pixels, or finer
+    size = max(1, wide * PICTURE_HEIGHT // PICTURE_WIDTH), wide, 1 if rng.random() < 0.4 else 3
+    if rng.random() < 0.3:
+        noise = rng.integers(0, 256, size, np.uint8)
+    else:
+        values = rng.uniform(0, 255) + rng.uniform(3, 140) * rng.standard_normal(size, np.float32)
+        noise = np.clip(values, 0, 255).astype(np.uint8)
+    method = cv2.INTER_AREA if wide > PICTURE_WIDTH else cv2.INTER_LINEAR
+    grown = cv2.resize(noise, (PICTURE_WIDTH, PICTURE_HEIGHT), interpolation=method).reshape(*_FRAME, size[2])
+    return np.broadcast_to(grown, (*_FRAME, 3)).astype(np.uint8)
 
 
 def lit(picture: Picture, settings: AugmentSettings, rng: Rng) -> Picture:
