@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from export.contract import Model
-from train.crowd.network import CrowdDensitySum, load_crowd_counter
+from train.crowd.models import load_counter
+from train.crowd.network import CrowdDensitySum
 from train.dsp import CrowdLogMel, GriffinLim, Stft
 from train.facefilter.identity import load_face_identity
 from train.facefilter.separator import load_separator
@@ -19,8 +21,8 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "train" / "weights"
 _TRAINED: dict[str, Callable[[Path], nn.Module]] = {
     "facefilter_identity": load_face_identity,
     "facefilter_separator": load_separator,
-    "crowd_av": load_crowd_counter,
-    "crowd_v": load_crowd_counter,
+    "crowd_av": partial(load_counter, model="crowd_av"),
+    "crowd_v": partial(load_counter, model="crowd_v"),
 }
 _COMPUTED: dict[str, Callable[[], nn.Module]] = {
     "facefilter_stft": Stft,

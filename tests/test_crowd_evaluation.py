@@ -16,18 +16,16 @@ import torch
 
 import avedge
 from clients.letterbox import Letterbox
-from train.checkpoint import save_weights
-from train.crowd.commands import _MODELS, _settings
+from train.crowd.commands import _settings
 from train.crowd.evaluation import Options, evaluate
 from train.crowd.frame import whole
 from train.crowd.geometry import GEOMETRIES
 from train.crowd.ground_truth import patch_counts
-from train.crowd.interface import MODELS
 from train.crowd.layouts import read_scenes
-from train.crowd.models import build_counter
+from train.crowd.models import build_counter, save_counter, training_mean_people
 from train.crowd.report import TABLE_1, TABLE_3, table_1, table_3, write_report
 from train.crowd.scene import Scene, read_picture
-from train.crowd.systems import Counted, Observed, TorchSystem, View, constant_of, find_weights
+from train.crowd.systems import Counted, Observed, TorchSystem, View, find_weights
 from train.errors import TrainError
 
 if TYPE_CHECKING:
@@ -43,11 +41,12 @@ NARROW: dict[str, Any] = {
 MEAN_PEOPLE = 4.0
 
 
-def write_weights(folder: Path, model: str, facts: dict[str, Any] | None = None, **options: Any) -> Path:
+def write_weights(folder: Path, model: str, mean_people: float | None = None, **options: Any) -> Path:
     torch.manual_seed(0)
-    counter = build_counter(model, "compact", mean_people=MEAN_PEOPLE, **NARROW | options)
+    counter = build_counter(model, "compact", **NARROW | options)
+    counter.scale_to(MEAN_PEOPLE)
     path = folder / f"{model}.safetensors"
-    save_weights(path, counter, model=model, options=vars(counter.options), facts=facts)
+    save_counter(path, counter, mean_people=mean_people)
     return path
 
 
@@ -56,7 +55,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of narrow untrained counters."""
     folder = tmp_path_factory.mktemp("weights")
     for model in ("crowd_v", "crowd_av"):
-        write_weights(folder, model, {"training_mean_people": MEAN_PEOPLE})
+        write_weights(folder, model, MEAN_PEOPLE)
     return folder
 
 
@@ -258,11 +257,11 @@ def test_a_damaged_picture_is_named_and_ends_the_evaluation(
     assert code == 4 and not out and "IMG_2.jpg" in err and "Traceback" not in err
 
 
-def test_weights_that_do_not_know_their_training_have_the_constant_from_the_card_or_from_nowhere(
+def test_weights_that_do_not_know_their_training_have_no_constant_unless_it_is_given(
     part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_weights(tmp_path, "crowd_v")
-    assert constant_of(path) is None
+    assert training_mean_people(path) is None
     with caplog.at_level(logging.WARNING):
         code, out, _ = run(capsys, "--data", part, "--weights", tmp_path, "--json", "--limit", 1)
     assert code == 0 and json.loads(out)["constant_predictor_mae"] is None
@@ -270,10 +269,6 @@ def test_weights_that_do_not_know_their_training_have_the_constant_from_the_card
     truth = read_scenes(part, "test")[0].people
     _, out, _ = run(capsys, "--data", part, "--weights", tmp_path, "--json", "--limit", 1, "--constant", 20)
     assert json.loads(out)["constant_predictor_mae"] == pytest.approx(20 - truth)
-    path.with_suffix(".md").write_text(
-        "---\nmodel: crowd_v\ntraining_mean_people: 12.5\n---\n\ntraining_mean_people: 3\n"
-    )
-    assert constant_of(path) == 12.5
 
 
 @pytest.mark.parametrize(
@@ -318,7 +313,6 @@ def test_weights_of_another_model_than_named_are_refused(weights: Path) -> None:
     assert find_weights(weights).name == "crowd_v.safetensors"
     with pytest.raises(TrainError, match="holds cc-v, but --model says cc-av"):
         find_weights(weights / "crowd_v.safetensors", "cc-av")
-    assert set(_MODELS) == set(MODELS)
 
 
 # ---- reports ----

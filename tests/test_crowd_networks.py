@@ -15,7 +15,6 @@ from train.crowd.fusion import InterBranchAttention
 from train.crowd.network import (
     CrowdCounter,
     CrowdDensitySum,
-    build_crowd_counter,
     density_of_patches,
     patches_of_density,
 )
@@ -40,7 +39,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def tiny(audio: bool, **options: object) -> CrowdCounter:
-    return build_crowd_counter("compact", audio, **(TINY | options)).eval()
+    return CrowdCounter(options_of("compact", **(TINY | options)), audio=audio).eval()
 
 
 # ---- parameter counts, summed by hand from the paper's sizes ----
@@ -83,7 +82,7 @@ def test_parameters_of_the_paper_preset_are_those_summed_by_hand(audio: bool, pi
     importance = 64 * 64 + 64 if audio else 64 + 1
     heads = importance + (64 + 1) + (2 + 1) + 1  # PIR, PCE, AW_AVT, the share of the co-attention
     by_hand = visual_parameters() + heads + (sound_parameters() if audio else 0)
-    counter = build_crowd_counter("paper", audio)
+    counter = CrowdCounter(options_of("paper"), audio=audio)
     assert sum(parameter.numel() for parameter in counter.parameters()) == by_hand == pinned
 
 

@@ -12,12 +12,10 @@ import torch
 from torch import nn
 
 import avedge
-from train.checkpoint import read_facts
 from train.crowd.data import SceneBatches, Source, batches
 from train.crowd.layouts import read_scenes
 from train.crowd.losses import LossSettings
-from train.crowd.models import build_counter
-from train.crowd.network import build_crowd_counter, load_crowd_counter
+from train.crowd.models import build_counter, load_counter, training_mean_people
 from train.crowd.training import CrowdLearner, CrowdTraining, take_over, train_crowd
 from train.errors import TrainError
 from train.fit import FitSettings, load_settings
@@ -71,16 +69,16 @@ def test_committed_configs_build_their_network_and_name_the_command_that_uses_th
 
 
 def test_trained_weights_come_back_with_their_options_and_their_density_scale(trained: CrowdTraining) -> None:
-    counter = load_crowd_counter(trained.weights)
+    counter = load_counter(trained.weights)
     assert not counter.training and not counter.audio
     assert counter.options.widths == (8, 8, 8)
     mean = float(np.mean([scene.people for scene in read_scenes(trained.data[0].folder, "train")]))
-    again = build_counter("crowd_v", "compact", mean_people=mean, **TINY)
+    again = build_counter("crowd_v", "compact", **TINY)
+    again.scale_to(mean)
     assert counter.options.density_scale == pytest.approx(again.options.density_scale)
     with pytest.raises(TrainError, match="crowd_v"):
-        load_crowd_counter(trained.weights.rename(trained.weights.with_name("crowd_av.safetensors")))
-    trained.weights.with_name("crowd_av.safetensors").rename(trained.weights)
-    assert read_facts(trained.weights) == {"training_mean_people": pytest.approx(mean, abs=1e-3)}
+        load_counter(trained.weights, "crowd_av")
+    assert training_mean_people(trained.weights) == pytest.approx(mean, abs=1e-3)
 
 
 def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) -> None:
@@ -99,7 +97,7 @@ def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) 
 def test_statistics_move_until_the_wanted_step_and_not_after(scenes: Path) -> None:
     batch = next(batches(read_scenes(scenes, "train"), 2))
     for frozen_step, moves in ((0, False), (5, True), (None, True)):
-        counter = build_crowd_counter("compact", False, **TINY)
+        counter = build_counter("crowd_v", "compact", **TINY)
         learner = CrowdLearner(counter, LossSettings(), FitSettings(steps=1), frozen_step).train()
         before = counter.visual.patches.norm.running_mean.clone()
         learner.on_train_batch_start(batch, 0)
@@ -109,9 +107,9 @@ def test_statistics_move_until_the_wanted_step_and_not_after(scenes: Path) -> No
 
 def test_cc_av_takes_over_what_sees_from_cc_v_and_learns_to_listen_itself(trained: CrowdTraining) -> None:
     torch.manual_seed(1)
-    counter = build_crowd_counter("compact", True, **TINY)
+    counter = build_counter("crowd_av", "compact", **TINY)
     listening = {name: value.clone() for name, value in counter.state_dict().items() if name.startswith("sound.")}
-    seen = load_crowd_counter(trained.weights).state_dict()
+    seen = load_counter(trained.weights).state_dict()
     assert take_over(counter, trained.weights) > 100
     own = counter.state_dict()
     assert all(torch.equal(own[name], value) for name, value in seen.items() if name.startswith("visual."))
@@ -153,7 +151,7 @@ def test_the_command_prints_a_benchmark_as_one_json_object_and_trains_nothing(
 
 def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
     batch = next(batches(read_scenes(scenes, "train"), 2))
-    learner = CrowdLearner(build_crowd_counter("compact", True, **TINY), LossSettings(), FitSettings(steps=1)).eval()
+    learner = CrowdLearner(build_counter("crowd_av", "compact", **TINY), LossSettings(), FitSettings(steps=1)).eval()
     with torch.no_grad():
         shown = learner.show(batch)
     picture = shown.pictures["density"]
@@ -163,7 +161,7 @@ def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
 def test_a_few_steps_on_one_scene_bring_its_count_nearer(scenes: Path) -> None:
     torch.manual_seed(0)
     batch = next(batches(read_scenes(scenes, "train"), 2))
-    counter = build_crowd_counter("compact", True, **TINY, density_scale=0.02)
+    counter = build_counter("crowd_av", "compact", **TINY, density_scale=0.02)
     learner = CrowdLearner(counter, LossSettings(patch_sum_weight=1.0, least_people=50), FitSettings(steps=1))
     optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)
     first = {name: value.item() for name, value in learner.losses(batch).items()}

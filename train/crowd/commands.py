@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from train.crowd.names import MODELS
 from train.environment import command_line
 from train.errors import TrainError, UsageError
 from train.reports import report_name
@@ -25,7 +26,6 @@ DEFAULT_URL = "127.0.0.1:8001"
 # Short for several settings: the columns of Table 1 for the network's resolution, and the curve of Figure 6.
 _TABLE_1, _FIGURE_6 = "table_1", "figure_6"
 _CURVE = tuple(f"occlusion_{rate / 5}" for rate in range(6))
-_MODELS = ("cc-v", "cc-av", "mcnn", "csrnet", "cannet", "audiocsrnet")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth", choices=("points", "density"), default="points", help="what the true count is (default: %(default)s)"
     )
     system = parser.add_argument_group("what to judge")
-    system.add_argument("--model", choices=_MODELS, help="default: that of the weights; cc-v of a folder")
+    system.add_argument("--model", choices=tuple(MODELS), help="default: that of the weights; cc-v of a folder")
     system.add_argument(
         "--weights", type=Path, default=Path("train/weights"), help="folder or file (default: %(default)s)"
     )
@@ -194,23 +194,23 @@ def _settings(wanted: Sequence[str] | None, system: System) -> list[str]:
 
 def _constant(args: argparse.Namespace) -> float | None:
     """What the constant predictor says; of a served model, what the weights here say, where there are any."""
-    from train.crowd.systems import FACT, constant_of, find_weights
+    from train.crowd.models import training_mean_people
+    from train.crowd.systems import find_weights
 
     if args.constant is not None:
         return float(args.constant)
     try:
         weights = find_weights(args.weights, args.model)
-        constant = constant_of(weights)
+        constant = training_mean_people(weights)
     except TrainError:
         if not args.through_server:
             raise
         constant, weights = None, args.weights
     if constant is None:
         log.warning(
-            "%s does not say how many people its training pictures show on average (%s), so there is no constant "
+            "%s does not say how many people its training pictures show on average, so there is no constant "
             "predictor beside the figures; give it with --constant.",
             weights,
-            FACT,
         )
     return constant
 

@@ -8,26 +8,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from train.crowd.geometry import Geometry
+from train.crowd.names import MODELS, TITLES
 from train.crowd.options import PictureOptions
 from train.errors import TrainError
-
-# Names on the command line, and those under which weights are stored
-MODELS = {
-    "cc-av": "crowd_av",
-    "cc-v": "crowd_v",
-    "mcnn": "mcnn",
-    "csrnet": "csrnet",
-    "cannet": "cannet",
-    "audiocsrnet": "audiocsrnet",
-}
-_TITLES = {
-    "crowd_av": "CC-AV",
-    "crowd_v": "CC-V",
-    "mcnn": "MCNN",
-    "csrnet": "CSRNet",
-    "cannet": "CANNet",
-    "audiocsrnet": "AudioCSRNet",
-}
 
 
 def require_model(model: str) -> None:
@@ -36,8 +19,9 @@ def require_model(model: str) -> None:
     Raises:
         TrainError: naming those there are.
     """
-    if model not in _TITLES:
-        raise TrainError(f"Saw model {model!r}; the counting networks are {', '.join(_TITLES)}. Name one of these.")
+    if model not in MODELS.values():
+        known = ", ".join(MODELS.values())
+        raise TrainError(f"Saw model {model!r}; the counting networks are {known}. Name one of these.")
 
 
 class Counter(nn.Module, ABC):
@@ -81,6 +65,11 @@ class Counter(nn.Module, ABC):
         """Sizes of picture, density and patches."""
         return self.options.geometry
 
+    @property
+    def title(self) -> str:
+        """As papers print it."""
+        return next(TITLES[name] for name, stored in MODELS.items() if stored == self.model)
+
     def scale_to(self, mean_people: float) -> None:
         """Choose `density_scale` such that the untrained network answers so many people in a picture."""
         cells = self.geometry.density_height * self.geometry.density_width
@@ -95,6 +84,6 @@ class Counter(nn.Module, ABC):
         if (log_mel is not None) != self.audio:
             wanted = "with a log-mel" if self.audio else "without one"
             raise ValueError(
-                f"{_TITLES[self.model]} is called {wanted}; count silent pictures with a network that does not listen, "
+                f"{self.title} is called {wanted}; count silent pictures with a network that does not listen, "
                 "and sound with one that does"
             )

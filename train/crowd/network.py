@@ -6,18 +6,14 @@ B batch, P = 64 patches in row-major order (16 at low resolution), Z = 144 = 9 x
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from train.checkpoint import load_weights, read_options
 from train.crowd.attention import FIRST_SHARE, AudioVisualTransformer, CoAttentionModule
 from train.crowd.audio import SoundFeatures
 from train.crowd.interface import Counter
-from train.crowd.options import CrowdOptions, options_of
+from train.crowd.options import CrowdOptions
 from train.crowd.visual import VisualFeatures
 from train.errors import TrainError
 from train.settings import PATCH_CELLS_HIGH, PATCH_CELLS_WIDE, PATCH_EMBEDDING
@@ -55,7 +51,7 @@ class CrowdCounter(Counter):
     options: CrowdOptions
 
     def __init__(self, options: CrowdOptions, *, audio: bool) -> None:
-        super().__init__(model_name(audio), options, audio=audio)
+        super().__init__("crowd_av" if audio else "crowd_v", options, audio=audio)
         if audio and not _hears(options):
             raise TrainError(
                 "CC-AV without the AVT, the co-attention and the sound in fusions and patches has nothing that "
@@ -134,40 +130,3 @@ class CrowdDensitySum(nn.Module):
         """
         patch_counts = patches_of_density(density).sum(dim=2)
         return patch_counts.sum(dim=1, keepdim=True), patch_counts
-
-
-def build_crowd_counter(preset: str, audio: bool, **options: Any) -> CrowdCounter:
-    """Build an untrained network.
-
-    Args:
-        preset: `paper` or `compact`.
-        audio: CC-AV, else CC-V.
-        options: changes to the preset, fields of `CrowdOptions`.
-    """
-    return CrowdCounter(options_of(preset, **options), audio=audio)
-
-
-def model_name(audio: bool) -> str:
-    """The name under which weights are stored and served."""
-    return "crowd_av" if audio else "crowd_v"
-
-
-def stored_options(counter: Counter) -> dict[str, Any]:
-    """What `train.crowd.models.load_counter` needs to rebuild the network."""
-    return asdict(counter.options)
-
-
-def load_crowd_counter(path: Path) -> CrowdCounter:
-    """Rebuild a trained network from its weights, in evaluation mode.
-
-    Args:
-        path: `crowd_av….safetensors` or `crowd_v….safetensors`; the name begins with the model's.
-
-    Raises:
-        TrainError: no such file, a damaged one, or one of another model.
-    """
-    audio = path.name.startswith(model_name(audio=True))
-    options = read_options(path, model=model_name(audio))
-    counter = build_crowd_counter("paper", audio, **options)
-    load_weights(path, counter, model=model_name(audio))
-    return counter.eval()

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from train.crowd import names
 from train.crowd.degrade import SETTINGS, parse_setting
 from train.files import whole_file, write_atomically
 from train.reports import add_report, decimal, percent, read_reports, table
@@ -19,14 +20,7 @@ BySetting = Mapping[str, Figures]
 Pair = tuple[float, float]  # MAE and RMSE
 
 CURVE = "occlusion.png"
-TITLES = {
-    "mcnn": "MCNN",
-    "cannet": "CANNet",
-    "csrnet": "CSRNet",
-    "audiocsrnet": "AudioCSRNet",
-    "cc_v": "CC-V",
-    "cc_av": "CC-AV",
-}
+TITLES = {name.replace("-", "_"): title for name, title in names.TITLES.items()}  # by the name of the report
 # Sajid et al. 2021, Table 1: MAE and RMSE on DISCO's test split, by `SETTINGS`.
 TABLE_1: dict[str, tuple[Pair, ...]] = {
     "mcnn": ((53.40, 84.10), (60.17, 89.35), (53.47, 84.04), (53.92, 84.04), (70.72, 96.11), (70.58, 96.11)),

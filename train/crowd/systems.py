@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.checkpoint import read_facts, read_model
+from train.checkpoint import read_model
 from train.crowd.frame import place, whole
 from train.crowd.geometry import Geometry
-from train.crowd.interface import MODELS
 from train.crowd.models import load_counter
+from train.crowd.names import MODELS
 from train.crowd.scene import Picture
 from train.dsp import CrowdLogMel
 from train.errors import TrainError
@@ -32,7 +32,6 @@ Tiles = int | Literal["auto"]
 Answer = Callable[[list[Picture]], Sequence[Values]]  # frames of 1024x576 to densities of the whole frames
 
 BATCH = 4
-FACT = "training_mean_people"
 
 
 @dataclass(frozen=True)
@@ -222,23 +221,6 @@ def model_of(weights: Path) -> str:
             "people. Name another file."
         )
     return names[0]
-
-
-def constant_of(weights: Path) -> float | None:
-    """People in a picture of the training set on average: of the weights' header, or of the card beside them.
-
-    Raises:
-        TrainError: the file is missing or damaged.
-    """
-    facts = read_facts(weights)
-    if FACT in facts:
-        return float(facts[FACT])
-    card = weights.with_suffix(".md")
-    for line in card.read_text().partition("\n---")[0].splitlines() if card.is_file() else ():
-        name, _, value = line.partition(":")
-        if name.strip() == FACT:
-            return float(value)
-    return None
 
 
 def digest_of(weights: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Training of CC-AV and CC-V from a typed config; `train/configs/crowd_*.yaml` are such configs."""
+"""Training of a counting network from a typed config: `crowd_*`, `table1_*` and `table3_*` of `train/configs`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.checkpoint import save_weights
 from train.crowd.augment import AugmentSettings
 from train.crowd.data import CrowdBatch, SceneBatches, Source, batches
 from train.crowd.interface import Counter
 from train.crowd.layouts import read_scenes
 from train.crowd.losses import LossSettings, density_loss, estimate_loss, importance_loss, patch_sum_loss, total_loss
-from train.crowd.models import build_counter, load_counter
-from train.crowd.network import CrowdDensitySum, stored_options
+from train.crowd.models import build_counter, load_counter, save_counter
+from train.crowd.network import CrowdDensitySum
 from train.dsp import CrowdLogMel
 from train.fit import FitSettings, Learner, Prepared, Shown, fit
 from train.pictures import coloured, in_a_column, in_a_row, titled
@@ -169,13 +168,7 @@ def train_crowd(config: CrowdTraining, *, resume: bool = False) -> Path:
     """
     prepared = prepare_crowd(config)
     fit(prepared, resume=resume)
-    counter = prepared.learner.counter
-    save_weights(
-        config.weights,
-        counter,
-        model=config.model,
-        options=stored_options(counter),
-        facts={"training_mean_people": round(prepared.learner.mean_people, 3)},
-    )
+    learner = prepared.learner
+    save_counter(config.weights, learner.counter, mean_people=learner.mean_people)
     log.info("wrote %s", config.weights)
     return config.weights
