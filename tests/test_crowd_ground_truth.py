@@ -18,7 +18,7 @@ from train.crowd.ground_truth import (
     patch_counts,
     patch_counts_of,
 )
-from train.crowd.losses import density_loss, estimate_loss, importance_loss, patch_sum_loss
+from train.crowd.losses import count_loss, density_loss, estimate_loss, importance_loss, patch_sum_loss
 from train.crowd.metrics import grid_average_mean_error, mean_absolute_error, root_mean_square_error
 from train.errors import TrainError
 
@@ -258,3 +258,12 @@ def test_game_sees_people_in_the_wrong_place_that_mae_does_not() -> None:
     found, truth = np.array([[5.0, 0.0]]), np.array([[0.0, 5.0]])
     assert grid_average_mean_error(found, truth) == 10.0
     assert mean_absolute_error(found.sum(axis=1), truth.sum(axis=1)) == 0.0
+
+
+def test_the_count_loss_sees_the_sum_alone_and_grows_with_the_error_not_its_square() -> None:
+    truth = torch.tensor([[3.0, 1.0, 0.0, 8.0], [0.0, 0.0, 0.0, 0.0]])
+    moved = truth[:, [3, 0, 1, 2]]  # the same people elsewhere
+    assert count_loss(moved, truth) == 0
+    near, far, farther = (count_loss(truth + shift, truth).item() for shift in (1.0, 100.0, 200.0))
+    assert near == pytest.approx(0.5 * 4**2 / 4)  # four people too many, over four patches
+    assert farther - far == pytest.approx(30 * 400 / 4)

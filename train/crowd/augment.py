@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.crowd.frame import Window, padded, whole
+from train.crowd.geometry import size_in_frame
 from train.crowd.scene import Picture
 from train.settings import PICTURE_HEIGHT, PICTURE_WIDTH
 
@@ -35,6 +36,7 @@ class AugmentSettings:
     mosaic_share: float = 0.0  # of the examples; four pictures' parts side by side
     empty_share: float = 0.0  # of the examples; parts of photos without heads, and blank pictures
     grey_share: float = 0.0  # of the examples
+    silence_share: float = 0.0  # of the examples with sound; else silence would be learnt to mean nobody
     degraded_share: float = 0.0  # of the examples; `train.crowd.degrade.random_degradation`
 
 
@@ -101,9 +103,9 @@ def without_people(photo: Picture, points: Points, rng: Rng) -> Picture:
         near = (points > (left - margin, top - margin)) & (points < (left + wide + margin, top + high + margin))
         if not near.all(axis=1).any():
             part = photo[top : top + high, left : left + wide]
-            scale = min(PICTURE_WIDTH / wide, PICTURE_HEIGHT / high)
-            size = max(1, round(wide * scale)), max(1, round(high * scale))
-            return padded(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False))
+            return padded(
+                cv2.resize(part, size_in_frame(wide, high), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+            )
     return blank(rng)
 
 

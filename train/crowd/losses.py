@@ -16,6 +16,7 @@ from torch.nn import functional
 from train.settings import CELL_PIXELS
 
 _HUBER_PEOPLE = 3.0  # errors below are squared
+_HUBER_PEOPLE_OF_PICTURE = 30.0
 _LEAST_PROBABILITY = 1e-8  # inside the logarithm of Eq. 8
 
 
@@ -27,6 +28,7 @@ class LossSettings:
     estimate_weight: float = 1.0
     density_weight: float = 1.0
     patch_sum_weight: float = 0.0  # of `patch_sum_loss`, which is not in the paper
+    count_weight: float = 0.0  # of `count_loss`, which is not in the paper either
     least_people: float = 1.0  # Eq. 10 divides by the number of people, but by no less than this
 
 
@@ -85,12 +87,28 @@ def patch_sum_loss(patch_sums: Tensor, patch_counts: Tensor) -> Tensor:
     return functional.huber_loss(patch_sums, patch_counts, delta=_HUBER_PEOPLE)
 
 
+def count_loss(patch_sums: Tensor, patch_counts: Tensor) -> Tensor:
+    """Mean Huber loss of the whole count over P, in people: an addition of ours, off by default.
+
+    Where a picture tells little, `patch_sum_loss` leads to the median of every patch, and most patches of a crowd are
+    nearly empty: the sum of the medians is far below the median of the sums. Photographs hidden altogether, of 662
+    people on average, were counted so low that the sound was of no use (MAE 556; always the mean: 408).
+
+    Args:
+        patch_sums: (B, P), people.
+        patch_counts: (B, P), people.
+    """
+    loss = functional.huber_loss(patch_sums.sum(dim=1), patch_counts.sum(dim=1), delta=_HUBER_PEOPLE_OF_PICTURE)
+    return loss / patch_sums.shape[1]
+
+
 def total_loss(parts: dict[str, Tensor], settings: LossSettings) -> Tensor:
-    """Eq. 13, with weights: of the parts named importance, estimate, density and patch_sum, where there are any."""
+    """Eq. 13, with weights: of those of the parts importance, estimate, density, patch_sum and count that there are."""
     weights = {
         "importance": settings.importance_weight,
         "estimate": settings.estimate_weight,
         "density": settings.density_weight,
         "patch_sum": settings.patch_sum_weight,
+        "count": settings.count_weight,
     }
     return torch.stack([weights[name] * value for name, value in parts.items()]).sum()

@@ -16,7 +16,15 @@ from train.crowd.augment import AugmentSettings
 from train.crowd.data import CrowdBatch, SceneBatches, Source, batches
 from train.crowd.interface import Counter
 from train.crowd.layouts import read_scenes
-from train.crowd.losses import LossSettings, density_loss, estimate_loss, importance_loss, patch_sum_loss, total_loss
+from train.crowd.losses import (
+    LossSettings,
+    count_loss,
+    density_loss,
+    estimate_loss,
+    importance_loss,
+    patch_sum_loss,
+    total_loss,
+)
 from train.crowd.models import build_counter, load_counter, save_counter
 from train.crowd.network import CrowdDensitySum
 from train.dsp import CrowdLogMel
@@ -95,6 +103,7 @@ class CrowdLearner(Learner):
         parts = {
             "density": density_loss(density.float(), batch.density),
             "patch_sum": patch_sum_loss(patch_sums, batch.patch_counts),
+            "count": count_loss(patch_sums, batch.patch_counts),
         }
         if importance is not None:
             parts["importance"] = importance_loss(importance, batch.patch_counts)
