@@ -18,11 +18,12 @@ from train.batches import share
 from train.corpus.recordings import read_recording
 from train.crowd.augment import PLAIN, AugmentSettings, blank, draw_zoom, framed, lit, mosaic, without_people
 from train.crowd.degrade import degraded, random_degradation
-from train.crowd.frame import inside_photo, place, whole
+from train.crowd.frame import density_of_photo, inside_photo, place, whole
 from train.crowd.geometry import GEOMETRIES, Geometry
-from train.crowd.ground_truth import density_map, density_of_map, patch_counts
+from train.crowd.ground_truth import block_sums, density_map, density_of_map, patch_counts, patch_counts_of
 from train.crowd.layouts import read_scenes
-from train.crowd.scene import Picture, Scene, read_density, read_picture
+from train.crowd.scene import Picture, Scene, read_picture
+from train.crowd.splits import few
 from train.errors import TrainError
 from train.settings import PATCH_GRID, SAMPLE_RATE_HZ, SOUND_SAMPLES
 
@@ -65,21 +66,10 @@ class Example:
         if geometry == GEOMETRIES["regular"]:
             return self
         picture = cv2.resize(self.picture, (geometry.width, geometry.height), interpolation=cv2.INTER_AREA)
-        density = _merged(self.density, geometry.density_height, geometry.density_width)
-        side = round(self.patch_counts.size**0.5)
-        counts = _merged(self.patch_counts.reshape(side, side), geometry.patch_grid, geometry.patch_grid)
+        density = block_sums(self.density, geometry.density_height, geometry.density_width)
+        patches = self.patch_counts.reshape(PATCH_GRID, PATCH_GRID)
+        counts = block_sums(patches, geometry.patch_grid, geometry.patch_grid)
         return Example(picture.astype(np.uint8, copy=False), self.sound, density, counts.reshape(-1))
-
-
-def _merged(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
-    """Sums over blocks, (H, W) to (rows, columns)."""
-    blocks = values.reshape(rows, values.shape[0] // rows, columns, values.shape[1] // columns)
-    return blocks.sum(axis=(1, 3)).astype(np.float32)
-
-
-def _patches_of(density: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of the 8x8 patches, (72, 128) to (64,)."""
-    return _merged(density, PATCH_GRID, PATCH_GRID).reshape(-1)
 
 
 def read_example(scene: Scene) -> Example:
@@ -90,8 +80,8 @@ def read_example(scene: Scene) -> Example:
     """
     photo = read_picture(scene.picture)
     if scene.points is None:
-        density = density_of_map(read_density(scene))
-        return Example(place(photo), read_sound(scene.sound, None), density, _patches_of(density))
+        density = density_of_map(density_of_photo(scene, photo))
+        return Example(place(photo), read_sound(scene.sound, None), density, patch_counts_of(density))
     points = whole(photo).move(inside_photo(scene.points, photo, scene.name))
     return Example(place(photo), read_sound(scene.sound, None), density_map(points), patch_counts(points))
 
@@ -146,6 +136,8 @@ class SceneBatches:
         geometry: Geometry = GEOMETRIES["regular"],
     ) -> None:
         self.sets = [read_scenes(source.folder, "train") for source in sources]
+        if augment.mosaic_share > 0:
+            _require_points([scene for scenes in self.sets for scene in scenes])
         self.shares = [source.share / sum(s.share for s in sources) for source in sources]
         self.cycle = _cycle(self.shares, np.random.default_rng([seed, 2]))
         self.batch_size, self.seed, self.augment, self.geometry = batch_size, seed, augment, geometry
@@ -198,11 +190,7 @@ class SceneBatches:
     def _photo(self, scene: Scene, rng: Rng) -> tuple[Picture, NDArray[np.float32]]:
         """The photo with its heads, mirrored half of the time."""
         photo = read_picture(scene.picture)
-        if scene.points is None:
-            raise TrainError(
-                f"{scene.name} has a density map and no points; wanted points, because mosaics cut pictures up. Put "
-                "the points beside the pictures (docs/crowd.md), or leave augment.mosaic_share at 0."
-            )
+        assert scene.points is not None
         points = inside_photo(scene.points, photo, scene.name)
         if mirrored := rng.random() < 0.5:
             photo = cv2.flip(photo, 1).astype(np.uint8, copy=False)
@@ -216,15 +204,16 @@ class SceneBatches:
 
     def _of_map(self, scene: Scene, rng: Rng) -> Example:
         """A whole picture whose truth is a density map, mirrored half of the time."""
-        photo, people = read_picture(scene.picture), read_density(scene)
+        photo = read_picture(scene.picture)
+        people = density_of_photo(scene, photo)
         if rng.random() < 0.5:
             photo, people = cv2.flip(photo, 1).astype(np.uint8, copy=False), people[:, ::-1]
         density = density_of_map(people)
-        return Example(place(self._taken(photo, rng)), read_sound(scene.sound, rng), density, _patches_of(density))
+        return Example(place(self._taken(photo, rng)), read_sound(scene.sound, rng), density, patch_counts_of(density))
 
     def _sound(self, scene: Scene, people: int, rng: Rng) -> NDArray[np.float32]:
         """The scene's own sound; where only a part of its people is seen, that of a scene with about as many."""
-        if scene.sound is None:
+        if scene.sound is None or rng.random() < self.augment.silence_share:
             return read_sound(None, rng)
         if abs(people - scene.people) <= _SAME_CROWD * scene.people:
             return read_sound(scene.sound, rng)
@@ -233,16 +222,28 @@ class SceneBatches:
         return read_sound(self.heard[int(rng.choice(nearest))].sound, rng)
 
     def _empty(self, scene: Scene, rng: Rng) -> Example:
-        """Nobody, and silence or faint noise."""
+        """Nobody: a blank picture in silence, or a part of the photo in silence or with any scene's sound."""
+        heard = False
         if rng.random() < _BLANK_AMONG_EMPTY or scene.points is None:
             picture = blank(rng)
         else:
             photo = read_picture(scene.picture)
             picture = without_people(self._taken(photo, rng), inside_photo(scene.points, photo, scene.name), rng)
+            heard = bool(self.heard) and rng.random() < 0.5
         level = np.float32(rng.choice([0.0, 10 ** rng.uniform(-4, -2.5)]))
-        hiss = level * rng.standard_normal(SOUND_SAMPLES, np.float32)
+        sound = level * rng.standard_normal(SOUND_SAMPLES, np.float32)
+        if heard:
+            sound = read_sound(self.heard[int(rng.integers(len(self.heard)))].sound, rng)
         nobody = np.zeros((0, 2), np.float32)
-        return Example(picture, hiss, density_map(nobody), patch_counts(nobody))
+        return Example(picture, sound, density_map(nobody), patch_counts(nobody))
+
+
+def _require_points(scenes: Sequence[Scene]) -> None:
+    if lacking := [scene.name for scene in scenes if scene.points is None]:
+        raise TrainError(
+            f"{few(lacking)}: a density map and no points; wanted points, because mosaics cut pictures up. Put the "
+            "points beside the pictures (docs/crowd.md), or leave augment.mosaic_share at 0."
+        )
 
 
 def _cycle(shares: Sequence[float], rng: Rng) -> NDArray[np.int64]:

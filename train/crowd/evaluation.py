@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from train.crowd.data import read_sound
 from train.crowd.degrade import degraded, parse_setting, picture_rng
-from train.crowd.frame import inside_photo, whole
+from train.crowd.frame import density_of_photo, heads_outside, inside_photo, whole
 from train.crowd.geometry import GEOMETRIES, Geometry
 from train.crowd.ground_truth import (
+    block_sums,
     density_of_map,
     grid_counts,
     grid_sums,
@@ -32,10 +33,11 @@ from train.crowd.metrics import (
     normalised_absolute_error,
     root_mean_square_error,
 )
-from train.crowd.scene import Picture, Scene, read_density, read_picture
+from train.crowd.scene import Picture, Scene, read_picture
 from train.crowd.systems import BATCH, Counted, Observed, System, patches_of
 from train.errors import TrainError
 from train.progress import told
+from train.settings import PATCH_GRID
 
 log = logging.getLogger(__name__)
 Truth = Literal["points", "density"]
@@ -65,6 +67,7 @@ class Regions:
 
     grids: tuple[NDArray[np.float64], ...]  # (4**level,) each
     patches: NDArray[np.float32]  # (P,)
+    heads_outside: int = 0  # annotated outside of the photo, and counted at its border
 
     @property
     def people(self) -> float:
@@ -97,6 +100,12 @@ def evaluate(scenes: Sequence[Scene], system: System, options: Options) -> dict[
     if system.hears and (silent := sum(scene.sound is None for scene in scenes)):
         log.warning("%d of %d pictures have no sound: the network hears silence.", silent, len(scenes))
     judged = list(told(_judge(scenes, system, options), len(scenes), "pictures"))
+    if outside := [one.truth.heads_outside for one in judged if one.truth.heads_outside]:
+        log.warning(
+            "%d heads of %d pictures are annotated outside of them and counted at their border.",
+            sum(outside),
+            len(outside),
+        )
     return {
         "setting": options.setting,
         "truth": _known_by(scenes, options.truth),
@@ -126,10 +135,11 @@ def summarise(judged: Sequence[Judged], system: System, options: Options) -> dic
     """Figures of pictures that were counted.
 
     Returns:
-        `n`, `mean_people`; `mae`, `rmse`, `nae` (of pictures with people); `game`, by level; `constant_predictor`,
-        its `constant_predictor_mae` and `_rmse`, and `mae_over_constant`; `count_correlation`; `patch_correlation` and
-        `importance_correlation` (PIR with the true shares) over all patches of the network's frame, where the photo is
-        seen in one; `estimates_mae`: of the sum of PCE as the count; `by_density`; `interval` where one was asked for.
+        `n`; `heads_outside` of their pictures, counted at the border; `mean_people`; `mae`, `rmse`, `nae` (of pictures
+        with people); `game`, by level; `constant_predictor`, its `constant_predictor_mae` and `_rmse`, and
+        `mae_over_constant`; `count_correlation`; `patch_correlation` and `importance_correlation` (PIR with the true
+        shares) over all patches of the network's frame, where the photo is seen in one; `estimates_mae`: of the sum of
+        PCE as the count; `by_density`; `interval` where one was asked for.
         What cannot be said is None.
 
     Raises:
@@ -138,6 +148,7 @@ def summarise(judged: Sequence[Judged], system: System, options: Options) -> dic
     truth, counts = (np.array([getattr(one, name).people for one in judged]) for name in ("truth", "found"))
     figures: dict[str, Any] = {
         "n": len(judged),
+        "heads_outside": sum(one.truth.heads_outside for one in judged),
         "mean_people": float(truth.mean()),
         "mae": mean_absolute_error(counts, truth),
         "rmse": root_mean_square_error(counts, truth),
@@ -236,20 +247,20 @@ def _truth_of(scene: Scene, wanted: Truth) -> Truth:
 def _truth(scene: Scene, photo: Picture, wanted: Truth, geometry: Geometry) -> Regions:
     """Where the people of a scene are, by its points or by its density map."""
     if scene.points is None or _truth_of(scene, wanted) == "density":
-        people = read_density(scene)
+        people = density_of_photo(scene, photo)
         covered = float(people.shape[1]), float(people.shape[0])
         grids = tuple(grid_sums(people, covered, level) for level in GAME_LEVELS)
-        return Regions(grids, _for_geometry(patch_counts_of(density_of_map(people)), geometry))
+        return Regions(grids, _patches_at(geometry, patch_counts_of(density_of_map(people))))
     points = inside_photo(scene.points, photo, scene.name)
     size = float(photo.shape[1]), float(photo.shape[0])
     grids = tuple(grid_counts(points, size, level) for level in GAME_LEVELS)
-    return Regions(grids, _for_geometry(patch_counts(whole(photo).move(points)), geometry))
+    patches = _patches_at(geometry, patch_counts(whole(photo).move(points)))
+    return Regions(grids, patches, heads_outside(scene.points, photo))
 
 
-def _for_geometry(patches: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
+def _patches_at(geometry: Geometry, patches: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sums over 8x8 patches as sums over the geometry's, whose borders are among theirs."""
-    side, grid = round(len(patches) ** 0.5), geometry.patch_grid
-    return patches.reshape(grid, side // grid, grid, side // grid).sum(axis=(1, 3)).reshape(-1)
+    return block_sums(patches.reshape(PATCH_GRID, PATCH_GRID), geometry.patch_grid, geometry.patch_grid).reshape(-1)
 
 
 def _size(geometry: Geometry) -> str:

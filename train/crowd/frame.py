@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.crowd.scene import Picture
+from train.crowd.geometry import size_in_frame
+from train.crowd.scene import Picture, Scene, read_density
 from train.errors import TrainError
 from train.settings import PICTURE_HEIGHT, PICTURE_WIDTH
 
@@ -48,8 +49,7 @@ class Window:
 def whole(photo: Picture) -> Window:
     """The whole photo, as large as it fits."""
     height, width = photo.shape[:2]
-    scale = min(PICTURE_WIDTH / width, PICTURE_HEIGHT / height)
-    return Window(0, 0, width, height, max(1, round(width * scale)), max(1, round(height * scale)))
+    return Window(0, 0, width, height, *size_in_frame(width, height))
 
 
 def place(photo: Picture) -> Picture:
@@ -62,6 +62,11 @@ def padded(part: Picture) -> Picture:
     frame = np.zeros((PICTURE_HEIGHT, PICTURE_WIDTH, 3), np.uint8)
     frame[: part.shape[0], : part.shape[1]] = part
     return frame
+
+
+def heads_outside(points: NDArray[np.float32], photo: Picture) -> int:
+    """How many heads `inside_photo` moves: those annotated outside of the photo, (n, 2)."""
+    return int(((points < 0) | (points >= (photo.shape[1], photo.shape[0]))).any(axis=1).sum())
 
 
 def inside_photo(points: NDArray[np.float32], photo: Picture, name: str) -> NDArray[np.float32]:
@@ -80,3 +85,20 @@ def inside_photo(points: NDArray[np.float32], photo: Picture, name: str) -> NDAr
                 "See that picture and annotation belong together, and that neither was resized."
             )
     return np.clip(points, 0, np.nextafter(size, np.float32(0))).astype(np.float32)
+
+
+def density_of_photo(scene: Scene, photo: Picture) -> NDArray[np.float64]:
+    """The density map of a scene, (H, W), people per pixel of the map; it may be coarser than its photo.
+
+    Raises:
+        TrainError: it has none, or one of another aspect than the photo's, which says that it is another photo's.
+    """
+    people = read_density(scene)
+    (high, wide), (photo_high, photo_wide) = people.shape, photo.shape[:2]
+    if abs(high * photo_wide - wide * photo_high) > photo_wide + photo_high:  # both sides of a coarse map are rounded
+        raise TrainError(
+            f"{scene.name} has {photo_wide}x{photo_high} pixels, but {scene.density} is a map of {wide}x{high}; wanted "
+            "one of the same aspect, or people would be looked for in the wrong place. See that picture and map belong "
+            "together, and that neither was cut or turned."
+        )
+    return people

@@ -52,3 +52,9 @@ GEOMETRIES: dict[Resolution, Geometry] = {
         exact_div(PICTURE_HEIGHT, 8), exact_div(PICTURE_WIDTH, 8), exact_div(2 * CELL_PIXELS, 8), PATCH_GRID // 2
     ),
 }
+
+
+def size_in_frame(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a photo in the frame of 1024x576, as large as it fits with its aspect, and at least 1."""
+    scale = min(PICTURE_WIDTH / width, PICTURE_HEIGHT / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))

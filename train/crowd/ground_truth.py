@@ -7,9 +7,12 @@ factor, in the top left corner.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+from train.crowd.geometry import size_in_frame
 from train.errors import TrainError
 from train.settings import (
     CELL_PIXELS,
@@ -27,6 +30,7 @@ KERNEL_PIXELS = 15  # section 4
 KERNEL_SIGMA_PIXELS = 4.0  # "N(0, 4.0)": the deviation, as in all code that the paper's settings come from
 
 Points = NDArray[np.floating]
+Value = TypeVar("Value", np.float32, np.float64)
 
 
 def _cell_shares(coordinates: NDArray[np.floating], cells: int) -> NDArray[np.float64]:
@@ -89,8 +93,7 @@ def density_of_map(people: NDArray[np.floating]) -> NDArray[np.float32]:
         people: (H, W), people per pixel, finite; as large as the photo, or of any size with its aspect.
     """
     height, width = people.shape
-    scale = min(PICTURE_WIDTH / width, PICTURE_HEIGHT / height)
-    inside_width, inside_height = max(1, round(width * scale)), max(1, round(height * scale))
+    inside_width, inside_height = size_in_frame(width, height)
     rows = _overlaps(np.linspace(0, inside_height, height + 1), np.arange(DENSITY_HEIGHT + 1) * float(CELL_PIXELS))
     columns = _overlaps(np.linspace(0, inside_width, width + 1), np.arange(DENSITY_WIDTH + 1) * float(CELL_PIXELS))
     return (rows @ people.astype(np.float64) @ columns.T).astype(np.float32)
@@ -98,8 +101,15 @@ def density_of_map(people: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def patch_counts_of(density: NDArray[np.floating]) -> NDArray[np.float32]:
     """People in each of the 8x8 patches of a density (72, 128), float32 (64,), row-major; sums may be fractions."""
-    blocks = density.reshape(PATCH_GRID, PATCH_CELLS_HIGH, PATCH_GRID, PATCH_CELLS_WIDE)  # (72, 128) -> patches
-    return blocks.sum(axis=(1, 3), dtype=np.float64).reshape(PATCHES).astype(np.float32)
+    return block_sums(density.astype(np.float64), PATCH_GRID, PATCH_GRID).reshape(PATCHES).astype(np.float32)
+
+
+def block_sums(values: NDArray[Value], rows: int, columns: int) -> NDArray[Value]:
+    """Sums over equal blocks, (H, W) to (rows, columns), of which H and W are multiples."""
+    height, width = values.shape
+    blocks = values.reshape(rows, height // rows, columns, width // columns)
+    sums: NDArray[Value] = blocks.sum(axis=(1, 3))
+    return sums
 
 
 def grid_counts(points: Points, size: tuple[float, float], level: int) -> NDArray[np.float64]:

@@ -33,15 +33,27 @@ class Scene:
 
 
 def read_picture(path: Path) -> Picture:
-    """A picture as RGB; grey ones become RGB.
+    """A picture as RGB, as the client reads it: turned as its EXIF says, grey and CMYK become RGB, 16 bits 8.
 
     Raises:
-        TrainError: missing or damaged.
+        TrainError: missing, damaged or cut short.
     """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        data = path.read_bytes()
+        bgr = None if _is_cut_short(data) else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # OpenCV raises for an empty file, and for one of too many pixels
+        bgr = None
     if bgr is None:
-        raise TrainError(f"{path} is missing or no whole picture; wanted a JPEG or PNG. Copy it again.")
+        raise TrainError(
+            f"{path} is missing or no whole picture; wanted a JPEG or PNG, because people are counted in pixels that "
+            "are there. Copy it again."
+        )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _is_cut_short(data: bytes) -> bool:
+    """Whether a JPEG ends before its picture does; OpenCV would fill the rest with grey and say nothing."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def read_density(scene: Scene) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from train.checkpoint import read_model
 from train.crowd.frame import place, whole
 from train.crowd.geometry import Geometry
+from train.crowd.ground_truth import block_sums
 from train.crowd.models import load_counter
 from train.crowd.names import MODELS
 from train.crowd.scene import Picture
@@ -171,9 +172,7 @@ def patches_of(counted: Counted, geometry: Geometry) -> Values:
     frame = np.zeros((geometry.density_height, geometry.density_width))
     rows, columns = counted.density.shape
     frame[:rows, :columns] = counted.density
-    grid = geometry.patch_grid
-    blocks = frame.reshape(grid, frame.shape[0] // grid, grid, frame.shape[1] // grid)  # (rows, columns) -> patches
-    return blocks.sum(axis=(1, 3)).reshape(-1).astype(np.float32)
+    return block_sums(frame, geometry.patch_grid, geometry.patch_grid).reshape(-1).astype(np.float32)
 
 
 def find_weights(weights: Path, model: str | None = None) -> Path:
