@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import avedge
 from train.crowd.data import read_example
 from train.crowd.layouts import read_scenes
 from train.errors import TrainError
@@ -109,3 +110,8 @@ def test_what_was_written_is_read_back_with_its_ground_truth(folder: Path) -> No
 def test_a_folder_with_scenes_is_not_written_to_again(folder: Path) -> None:
     with pytest.raises(TrainError, match=r"index\.csv exists"):
         synthesize_scenes(folder, {"train": 1}, seed=1)
+
+
+def test_streets_without_people_are_drawn_where_nobody_is_wanted(tmp_path: Path) -> None:
+    assert avedge.main(["synthesize", "scenes", "--out", str(tmp_path), "--scenes", "1", "--people", "0"]) == 0
+    assert [scene.people for scene in read_scenes(tmp_path, "train") + read_scenes(tmp_path, "val")] == [0] * 5

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=2000,
         help="for training; 1/50 and 1/20 of that come on top (default: %(default)s)",
     )
+    scenes.add_argument("--people", type=int, help="in every scene, as 0 (default: 0 to 300, drawn for each)")
     for kind, folder in ((talkers, "data/talkers"), (scenes, "data/scenes")):
         kind.add_argument("--out", type=Path, default=Path(folder), help="new folder (default: %(default)s)")
         kind.add_argument("--seed", type=int, default=0, help="same seed, same data (default: %(default)s)")
@@ -59,6 +60,6 @@ def run(args: argparse.Namespace) -> int:
         from train.synthetic.scenes import synthesize_scenes
 
         sizes = {"train": args.scenes, "val": max(4, args.scenes // 50), "test": max(8, args.scenes // 20)}
-        synthesize_scenes(args.out, sizes, args.seed)
+        synthesize_scenes(args.out, sizes, args.seed, people=args.people)
     sys.stdout.write(f"{args.out}\n")
     return 0

@@ -148,13 +148,14 @@ def write_scene(out: Path, split: str, index: int, scene: Scene) -> dict[str, st
     return dict(zip(INDEX_FIELDS, (split, index, len(scene.points), *names), strict=True))
 
 
-def synthesize_scenes(out: Path, sizes: dict[str, int], seed: int) -> dict[str, object]:
+def synthesize_scenes(out: Path, sizes: dict[str, int], seed: int, *, people: int | None = None) -> dict[str, object]:
     """Draw and write the splits; the index is written last, so a folder with an index is complete.
 
     Args:
         out: folder to fill.
         sizes: scenes per split, e.g. `{"train": 2000, "val": 40, "test": 100}`.
         seed: of the whole set.
+        people: wanted in every scene; drawn for each where not given.
 
     Returns:
         A summary: scenes per split, mean and greatest number of people.
@@ -171,7 +172,7 @@ def synthesize_scenes(out: Path, sizes: dict[str, int], seed: int) -> dict[str, 
     rows = []
     for split, size in sizes.items():
         for scene_index in range(size):
-            rows.append(write_scene(out, split, scene_index, draw_scene(scene_rng(seed, split, scene_index))))
+            rows.append(write_scene(out, split, scene_index, draw_scene(scene_rng(seed, split, scene_index), people)))
             if (scene_index + 1) % 200 == 0:
                 log.info("%s: %d of %d scenes", split, scene_index + 1, size)
     table = io.StringIO()
