@@ -113,7 +113,8 @@ def blank(rng: Rng) -> Picture:
     """A picture of nothing: one colour, or noise of any strength and grain, in colours or grey."""
     if rng.random() < 0.35:
         return np.full((PICTURE_HEIGHT, PICTURE_WIDTH, 3), rng.choice([0, 255, rng.integers(256)]), np.uint8)
-    wide = int(2 ** rng.uniform(1, 11))  # coarser than the frame's pixels, or finer
+    # A grain of its own in each pixel, as a generator gives it; or coarser than the frame's pixels, or finer
+    wide = PICTURE_WIDTH if rng.random() < 0.3 else int(2 ** rng.uniform(1, 11))
     size = max(1, wide * PICTURE_HEIGHT // PICTURE_WIDTH), wide, 1 if rng.random() < 0.4 else 3
     if rng.random() < 0.3:
         noise = rng.integers(0, 256, size, np.uint8)
