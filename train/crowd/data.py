@@ -141,8 +141,7 @@ class SceneBatches:
         self.shares = [source.share / sum(s.share for s in sources) for source in sources]
         self.cycle = _cycle(self.shares, np.random.default_rng([seed, 2]))
         self.batch_size, self.seed, self.augment, self.geometry = batch_size, seed, augment, geometry
-        self.heard = [scene for scenes in self.sets for scene in scenes if scene.sound is not None]
-        self.heard_people = np.array([scene.people for scene in self.heard])
+        self.heard = [[scene for scene in scenes if scene.sound is not None] for scenes in self.sets]
 
     @property
     def mean_people(self) -> float:
@@ -163,15 +162,17 @@ class SceneBatches:
         kind = rng.random()
         if kind < self.augment.empty_share:
             return self._empty(scene, rng)
+        muted = scene.sound is not None and rng.random() < self.augment.silence_share
+        degrade = 0.0 if muted else self.augment.degraded_share  # or a black picture in silence would mean people
         if kind < self.augment.empty_share + self.augment.mosaic_share:
             scenes = [scene, *(self._any(rng) for _ in range(3))]
             zooms = [draw_zoom(self.augment, rng) for _ in scenes]
-            picture, points = mosaic([self._photo(part, rng) for part in scenes], zooms, rng)
+            picture, points = mosaic([self._photo(part, degrade, rng) for part in scenes], zooms, rng)
         elif scene.points is None:
             return self._of_map(scene, rng)
         else:
-            picture, points = framed(*self._photo(scene, rng), draw_zoom(self.augment, rng), rng)
-        sound = self._sound(scene, len(points), rng)
+            picture, points = framed(*self._photo(scene, degrade, rng), draw_zoom(self.augment, rng), rng)
+        sound = read_sound(None, None) if muted else self._sound(source, scene, len(points), rng)
         return Example(picture, sound, density_map(points), patch_counts(points))
 
     def _scene(self, source: int, number: int) -> Scene:
@@ -187,7 +188,7 @@ class SceneBatches:
         scenes = self.sets[int(rng.choice(len(self.sets), p=self.shares))]
         return scenes[int(rng.integers(len(scenes)))]
 
-    def _photo(self, scene: Scene, rng: Rng) -> tuple[Picture, NDArray[np.float32]]:
+    def _photo(self, scene: Scene, degrade: float, rng: Rng) -> tuple[Picture, NDArray[np.float32]]:
         """The photo with its heads, mirrored half of the time."""
         photo = read_picture(scene.picture)
         assert scene.points is not None
@@ -195,12 +196,12 @@ class SceneBatches:
         if mirrored := rng.random() < 0.5:
             photo = cv2.flip(photo, 1).astype(np.uint8, copy=False)
             points = points * np.array((-1, 1), np.float32) + np.array((photo.shape[1], 0), np.float32)
-        return self._taken(photo, rng), inside_photo(points, photo, scene.name) if mirrored else points
+        return self._taken(photo, degrade, rng), inside_photo(points, photo, scene.name) if mirrored else points
 
-    def _taken(self, photo: Picture, rng: Rng) -> Picture:
+    def _taken(self, photo: Picture, degrade: float, rng: Rng) -> Picture:
         """The photo in other light, and sometimes degraded; before it is framed, so that the padding stays black."""
         photo = lit(photo, self.augment, rng)
-        return degraded(photo, random_degradation(rng), rng) if rng.random() < self.augment.degraded_share else photo
+        return degraded(photo, random_degradation(rng), rng) if rng.random() < degrade else photo
 
     def _of_map(self, scene: Scene, rng: Rng) -> Example:
         """A whole picture whose truth is a density map, mirrored half of the time."""
@@ -209,17 +210,17 @@ class SceneBatches:
         if rng.random() < 0.5:
             photo, people = cv2.flip(photo, 1).astype(np.uint8, copy=False), people[:, ::-1]
         density = density_of_map(people)
-        return Example(place(self._taken(photo, rng)), read_sound(scene.sound, rng), density, patch_counts_of(density))
+        picture = place(self._taken(photo, self.augment.degraded_share, rng))
+        return Example(picture, read_sound(scene.sound, rng), density, patch_counts_of(density))
 
-    def _sound(self, scene: Scene, people: int, rng: Rng) -> NDArray[np.float32]:
+    def _sound(self, source: int, scene: Scene, people: int, rng: Rng) -> NDArray[np.float32]:
         """The scene's own sound; where only a part of its people is seen, that of a scene with about as many."""
-        if scene.sound is None or rng.random() < self.augment.silence_share:
-            return read_sound(None, rng)
-        if abs(people - scene.people) <= _SAME_CROWD * scene.people:
+        if scene.sound is None or abs(people - scene.people) <= _SAME_CROWD * scene.people:
             return read_sound(scene.sound, rng)
-        distance = np.abs(np.log1p(self.heard_people) - math.log1p(people))
-        nearest = np.argsort(distance, kind="stable")[: max(1, len(self.heard) // _SIMILAR_SHARE)]
-        return read_sound(self.heard[int(rng.choice(nearest))].sound, rng)
+        heard = self.heard[source]  # of the same data set: others record in another way
+        distance = np.abs(np.log1p([other.people for other in heard]) - math.log1p(people))
+        nearest = np.argsort(distance, kind="stable")[: max(1, len(heard) // _SIMILAR_SHARE)]
+        return read_sound(heard[int(rng.choice(nearest))].sound, rng)
 
     def _empty(self, scene: Scene, rng: Rng) -> Example:
         """Nobody: a blank picture in silence, or a part of the photo in silence or with any scene's sound."""
@@ -228,12 +229,13 @@ class SceneBatches:
             picture = blank(rng)
         else:
             photo = read_picture(scene.picture)
-            picture = without_people(self._taken(photo, rng), inside_photo(scene.points, photo, scene.name), rng)
-            heard = bool(self.heard) and rng.random() < 0.5
+            points = inside_photo(scene.points, photo, scene.name)
+            picture = without_people(self._taken(photo, self.augment.degraded_share, rng), points, rng)
+            heard = scene.sound is not None and rng.random() < 0.5
         level = np.float32(rng.choice([0.0, 10 ** rng.uniform(-4, -2.5)]))
         sound = level * rng.standard_normal(SOUND_SAMPLES, np.float32)
         if heard:
-            sound = read_sound(self.heard[int(rng.integers(len(self.heard)))].sound, rng)
+            sound = read_sound(scene.sound, rng)
         nobody = np.zeros((0, 2), np.float32)
         return Example(picture, sound, density_map(nobody), patch_counts(nobody))
 
