@@ -240,3 +240,12 @@ def test_mosaics_of_scenes_without_points_are_refused_before_the_first_step(tmp_
     with pytest.raises(TrainError, match=r"imgs/000.*: a density map and no points"):
         SceneBatches([Source(tmp_path)], batch_size=1, seed=0, augment=AugmentSettings(mosaic_share=0.1))
     assert SceneBatches([Source(tmp_path)], batch_size=1, seed=0).batch(0, 0, 1).density.shape == (1, 72, 128)
+
+
+def test_what_a_loader_worker_refuses_is_told_without_its_traceback(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_csv_index(tmp_path, {"train": 1, "val": 1})
+    (tmp_path / "images" / "train_0.png").write_bytes(b"no picture")
+    code, _, err = train(capsys, root, tmp_path, tmp_path / "out", "--fit.workers=1")
+    assert code == 4 and "train_0.png is missing or no whole picture" in err and "Traceback" not in err

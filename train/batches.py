@@ -45,7 +45,7 @@ def share(count: int, part: int, parts: int) -> range:
 
 
 @dataclass(frozen=True)
-class Share(Dataset[Batch], Generic[Batch]):
+class Share(Dataset[Batch | TrainError], Generic[Batch]):
     """One process's batches as a map-style data set; index `step * micro + k` is the k-th micro-batch of a step."""
 
     batches: Batches[Batch]
@@ -53,10 +53,13 @@ class Share(Dataset[Batch], Generic[Batch]):
     processes: int
     micro: int  # batches whose gradients are added up before a step
 
-    def __getitem__(self, index: int) -> Batch:
-        """The micro-batch of that number."""
+    def __getitem__(self, index: int) -> Batch | TrainError:
+        """The micro-batch of that number; or why there is none, since a worker that raised would add its traceback."""
         step, k = divmod(index, self.micro)
-        return self.batches.batch(step, self.process * self.micro + k, self.processes * self.micro)
+        try:
+            return self.batches.batch(step, self.process * self.micro + k, self.processes * self.micro)
+        except TrainError as refusal:
+            return refusal
 
 
 class CountingUp(Sampler[int]):
@@ -70,13 +73,17 @@ class CountingUp(Sampler[int]):
         return itertools.count(self.first)
 
 
-class TimedLoader(DataLoader[Batch]):
+class TimedLoader(DataLoader[Batch | TrainError], Generic[Batch]):
     """A loader that knows how long it was waited for."""
 
     waited_s = 0.0
 
     def __iter__(self) -> Any:
-        """Begin anew."""
+        """Begin anew.
+
+        Raises:
+            TrainError: a batch that cannot be made.
+        """
         batches = super().__iter__()
         while True:
             asked_s = time.perf_counter()
@@ -86,6 +93,9 @@ class TimedLoader(DataLoader[Batch]):
                 return
             finally:
                 self.waited_s += time.perf_counter() - asked_s
+            if isinstance(batch, TrainError):
+                del batches  # ends the workers; they ignore signals, and the process would wait for them for ever
+                raise batch
             yield batch
 
 
