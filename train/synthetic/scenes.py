@@ -180,10 +180,10 @@ def synthesize_scenes(out: Path, sizes: dict[str, int], seed: int, *, people: in
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(index, table.getvalue().encode())
-    people = [int(row["people"]) for row in rows]
+    counts = [int(row["people"]) for row in rows]
     return {
         "out": str(out),
         "scenes": sizes,
-        "mean_people": round(float(np.mean(people)), 2),
-        "most_people": max(people),
+        "mean_people": round(float(np.mean(counts)), 2),
+        "most_people": max(counts),
     }
