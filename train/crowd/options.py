@@ -80,8 +80,8 @@ class CrowdOptions(PictureOptions):
     """Sound in the last stages' fusions, section 3.2.1; False is the ablation "w/o A^T in the MSB fusion"."""
     patch_audio: bool = True
     """Add a linear layer of A to V before its last ReLU: not in the paper (False), where the sound reaches the density
-    through attention weights alone. On drawn scenes, the same 1,000 steps, the MAE was 20 with it and 28 without, in
-    pictures hidden altogether 26 and 36 (always the mean: 65)."""
+    through attention weights alone. On drawn scenes, the same 1,000 steps, the MAE was 19 with it and 24 without, in
+    pictures hidden altogether 25 and 31 (always the mean: 69)."""
     merge_channels: int = 256
     """Channels after the merge, section 3.2.2."""
     merge_stride: int = 2
