@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,20 +24,12 @@ from train.crowd.models import build_counter, save_counter
 from train.crowd.scene import read_picture
 from train.errors import TrainError
 
-NARROW: dict[str, Any] = {
-    "widths": [8, 8, 8],
-    "merge_channels": 8,
-    "units_per_structure": 1,
-    "bottleneck_ratio": 4,
-    "audio_widths": [4, 4, 4, 4],
-}
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow untrained CC-AV."""
     path = tmp_path_factory.mktemp("weights") / "crowd_av.safetensors"
-    save_counter(path, build_counter("crowd_av", "compact", **NARROW, density_scale=1e-3), mean_people=4.0)
+    save_counter(path, build_counter("crowd_av", "compact", **tiny.NARROW, density_scale=1e-3), mean_people=4.0)
     return path
 
 
@@ -54,7 +45,7 @@ def train(capsys: pytest.CaptureFixture[str], root: Path, folder: Path, run: Pat
         f'--data=[{{"folder": "{folder}"}}]',
         f"--run={run / 'run'}",
         f"--weights={run / 'crowd_av.safetensors'}",
-        f"--options={json.dumps(NARROW | {'density_scale': 1e-3})}",
+        f"--options={json.dumps(tiny.NARROW | {'density_scale': 1e-3})}",
         "--start_from=null",
         "--batch_size=1",
         "--fit.steps=1",

@@ -31,19 +31,12 @@ from train.errors import TrainError
 if TYPE_CHECKING:
     from serve.launcher import EmbeddedTriton
 
-NARROW: dict[str, Any] = {
-    "widths": [8, 8, 8],
-    "merge_channels": 8,
-    "units_per_structure": 1,
-    "bottleneck_ratio": 4,
-    "audio_widths": [4, 4, 4, 4],
-}
 MEAN_PEOPLE = 4.0
 
 
 def write_weights(folder: Path, model: str, mean_people: float | None = None, **options: Any) -> Path:
     torch.manual_seed(0)
-    counter = build_counter(model, "compact", **NARROW | options)
+    counter = build_counter(model, "compact", **tiny.NARROW | options)
     counter.scale_to(MEAN_PEOPLE)
     path = folder / f"{model}.safetensors"
     save_counter(path, counter, mean_people=mean_people)

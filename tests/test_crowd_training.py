@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_crowds import NARROW
 from torch import nn
 
 import avedge
@@ -20,14 +20,6 @@ from train.crowd.training import CrowdLearner, CrowdTraining, take_over, train_c
 from train.errors import TrainError
 from train.fit import FitSettings, load_settings
 from train.synthetic.scenes import synthesize_scenes
-
-TINY: dict[str, Any] = {
-    "widths": [8, 8, 8],
-    "merge_channels": 8,
-    "units_per_structure": 1,
-    "bottleneck_ratio": 4,
-    "audio_widths": [4, 4, 4, 4],
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +37,7 @@ def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> CrowdTrai
         data=[Source(scenes)],
         run=out / "run",
         weights=out / "crowd_v.safetensors",
-        options=TINY,
+        options=NARROW,
         batch_size=2,
         fit=FitSettings(steps=2, warmup_steps=1, validate_every_steps=2),
     )
@@ -73,7 +65,7 @@ def test_trained_weights_come_back_with_their_options_and_their_density_scale(tr
     assert not counter.training and not counter.audio
     assert counter.options.widths == (8, 8, 8)
     mean = float(np.mean([scene.people for scene in read_scenes(trained.data[0].folder, "train")]))
-    again = build_counter("crowd_v", "compact", **TINY)
+    again = build_counter("crowd_v", "compact", **NARROW)
     again.scale_to(mean)
     assert counter.options.density_scale == pytest.approx(again.options.density_scale)
     with pytest.raises(TrainError, match="crowd_v"):
@@ -86,7 +78,7 @@ def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) 
     mean = sum(scene.people for scene in files) / len(files)
     for residual in ("convex", "add", "none"):
         torch.manual_seed(0)
-        counter = build_counter("crowd_v", "compact", **TINY, co_attention_residual=residual).train()
+        counter = build_counter("crowd_v", "compact", **NARROW, co_attention_residual=residual).train()
         counter.scale_to(mean)
         batch = next(batches(files, 3))
         with torch.no_grad():
@@ -97,7 +89,7 @@ def test_an_untrained_network_counts_about_the_training_sets_mean(scenes: Path) 
 def test_statistics_move_until_the_wanted_step_and_not_after(scenes: Path) -> None:
     batch = next(batches(read_scenes(scenes, "train"), 2))
     for frozen_step, moves in ((0, False), (5, True), (None, True)):
-        counter = build_counter("crowd_v", "compact", **TINY)
+        counter = build_counter("crowd_v", "compact", **NARROW)
         learner = CrowdLearner(counter, LossSettings(), FitSettings(steps=1), frozen_step).train()
         before = counter.visual.patches.norm.running_mean.clone()
         learner.on_train_batch_start(batch, 0)
@@ -107,7 +99,7 @@ def test_statistics_move_until_the_wanted_step_and_not_after(scenes: Path) -> No
 
 def test_cc_av_takes_over_what_sees_from_cc_v_and_learns_to_listen_itself(trained: CrowdTraining) -> None:
     torch.manual_seed(1)
-    counter = build_counter("crowd_av", "compact", **TINY)
+    counter = build_counter("crowd_av", "compact", **NARROW)
     listening = {name: value.clone() for name, value in counter.state_dict().items() if name.startswith("sound.")}
     seen = load_counter(trained.weights).state_dict()
     assert take_over(counter, trained.weights) > 100
@@ -140,7 +132,7 @@ def test_the_command_prints_a_benchmark_as_one_json_object_and_trains_nothing(
         f"--run={tmp_path / 'run'}",
         f"--weights={tmp_path / 'crowd_v.safetensors'}",
     ]
-    changes = [*places, f"--options={json.dumps(TINY)}", "--batch_size=2"]
+    changes = [*places, f"--options={json.dumps(NARROW)}", "--batch_size=2"]
     assert avedge.main(["train", "crowd", "--config", str(config), "--benchmark", "2", "--", *changes]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["model"] == "crowd" and report["steps"] == report["items_per_step"] == 2
@@ -151,7 +143,7 @@ def test_the_command_prints_a_benchmark_as_one_json_object_and_trains_nothing(
 
 def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
     batch = next(batches(read_scenes(scenes, "train"), 2))
-    learner = CrowdLearner(build_counter("crowd_av", "compact", **TINY), LossSettings(), FitSettings(steps=1)).eval()
+    learner = CrowdLearner(build_counter("crowd_av", "compact", **NARROW), LossSettings(), FitSettings(steps=1)).eval()
     with torch.no_grad():
         shown = learner.show(batch)
     picture = shown.pictures["density"]
@@ -161,7 +153,7 @@ def test_a_learner_shows_its_density_beside_the_truth(scenes: Path) -> None:
 def test_a_few_steps_on_one_scene_bring_its_count_nearer(scenes: Path) -> None:
     torch.manual_seed(0)
     batch = next(batches(read_scenes(scenes, "train"), 2))
-    counter = build_counter("crowd_av", "compact", **TINY, density_scale=0.02)
+    counter = build_counter("crowd_av", "compact", **NARROW, density_scale=0.02)
     learner = CrowdLearner(counter, LossSettings(patch_sum_weight=1.0, least_people=50), FitSettings(steps=1))
     optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)
     first = {name: value.item() for name, value in learner.losses(batch).items()}
