@@ -16,7 +16,7 @@ from clients.crowd_count import CrowdCount
 from clients.errors import BadInput, ContractMismatch
 from clients.picture import Picture, load_picture
 from clients.sound import Samples, Sound, fitted, load_sound, resample
-from clients.tiles import Density, Frame, PhotoDensity, Tiles, count_in_tiles, plan_tiles
+from clients.tiles import Density, Frame, PhotoDensity, Tiles, count_in_tiles
 
 MODEL, MODEL_VISION = "crowd_counting", "crowd_counting_vision"
 _PADDING_SHARE = 0.01  # of the count, in the frame beyond the photo, from which on a warning is due
@@ -88,8 +88,6 @@ class CrowdCounter(ServedClient):
         read = time.monotonic()
         served = self.check(with_sound=ambience is not None)
         frame = _frame_of(served)
-        plan = None if tiles is None else plan_tiles(photo.shape[1], photo.shape[0], frame=frame, tiles=tiles)
-        plain = not flip and (plan is None or len(plan.tiles) == 1)
         warnings: list[str] = []
         heard = {} if ambience is None else {"sound": _one_second(ambience, served, warnings)}
         answers: list[dict[str, NDArray[Any]]] = []
@@ -104,6 +102,7 @@ class CrowdCounter(ServedClient):
         ended = time.monotonic()
         timings_s = {"read": read - began, "server": ended - sent, "total": ended - began}
         warnings += _warnings(found, tiles)
+        plain = not flip and len(found.plan.tiles) == 1
         return CrowdCount(
             count=found.count,
             interval=_interval(served, found.count) if plain else None,
@@ -112,7 +111,7 @@ class CrowdCounter(ServedClient):
             **_patches(served, answers[0] if plain else None, found, photo),
             people_in_padding=found.people_beyond,
             letterbox=found.plan.letterbox,
-            tiles=plan,
+            tiles=None if tiles is None else found.plan,
             flip=flip,
             picture=photo,
             model=served,

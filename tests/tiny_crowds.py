@@ -101,22 +101,25 @@ def write_disco(
     return heads
 
 
+def _named(counts: dict[str, int]) -> list[tuple[str, str]]:
+    """Split and name of so many scenes in each split."""
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    return [(split, f"{split}_{number}") for number, split in enumerate(splits)]
+
+
 def write_csv_index(folder: Path, counts: dict[str, int], *, sound: bool = True, seed: int = 0) -> dict[str, Points]:
     """index.csv with one file of points for each picture."""
     rng = np.random.default_rng(seed)
-    heads: dict[str, Points] = {}
-    rows = []
-    for split, count in counts.items():
-        for _ in range(count):
-            name = f"{split}_{len(heads)}"
-            heads[name] = some_heads(rng)
-            write_picture(folder / "images" / f"{name}.png", rng)
-            (folder / f"{name}.csv").write_text("x,y\n" + "".join(f"{x},{y}\n" for x, y in heads[name]))
-            row = {"split": split, "image": f"images/{name}.png", "points": f"{name}.csv", "people": len(heads[name])}
-            if sound:
-                write_sound(folder / "sounds" / f"{name}.flac", rng)
-                row["sound"] = f"sounds/{name}.flac"
-            rows.append(row)
+    heads, rows = {}, []
+    for split, name in _named(counts):
+        heads[name] = some_heads(rng)
+        write_picture(folder / "images" / f"{name}.png", rng)
+        (folder / f"{name}.csv").write_text("x,y\n" + "".join(f"{x},{y}\n" for x, y in heads[name]))
+        row = {"split": split, "image": f"images/{name}.png", "points": f"{name}.csv", "people": len(heads[name])}
+        if sound:
+            write_sound(folder / "sounds" / f"{name}.flac", rng)
+            row["sound"] = f"sounds/{name}.flac"
+        rows.append(row)
     with (folder / "index.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -127,13 +130,10 @@ def write_csv_index(folder: Path, counts: dict[str, int], *, sound: bool = True,
 def write_json_index(folder: Path, counts: dict[str, int], *, seed: int = 0) -> dict[str, Points]:
     """index.json with the points inside, without sound."""
     rng = np.random.default_rng(seed)
-    heads: dict[str, Points] = {}
-    rows = []
-    for split, count in counts.items():
-        for _ in range(count):
-            name = f"{split}_{len(heads)}"
-            heads[name] = some_heads(rng)
-            write_picture(folder / f"{name}.jpg", rng)
-            rows.append({"split": split, "image": f"{name}.jpg", "points": heads[name].tolist()})
+    heads, rows = {}, []
+    for split, name in _named(counts):
+        heads[name] = some_heads(rng)
+        write_picture(folder / f"{name}.jpg", rng)
+        rows.append({"split": split, "image": f"{name}.jpg", "points": heads[name].tolist()})
     (folder / "index.json").write_text(json.dumps(rows))
     return heads

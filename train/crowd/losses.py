@@ -91,8 +91,7 @@ def count_loss(patch_sums: Tensor, patch_counts: Tensor) -> Tensor:
     """Mean Huber loss of the whole count over P, in people: an addition of ours, off by default.
 
     Where a picture tells little, `patch_sum_loss` leads to the median of every patch, and most patches of a crowd are
-    nearly empty: the sum of the medians is far below the median of the sums. Photographs hidden altogether, of 662
-    people on average, were counted so low that the sound was of no use (MAE 556; always the mean: 408).
+    nearly empty: the sum of the medians is far below the median of the sums.
 
     Args:
         patch_sums: (B, P), people.
