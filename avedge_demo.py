@@ -184,7 +184,7 @@ def _write_report(
     output: Path, voices: list[Separation], crowds: list[Counted], load: SweepResult | None, *, seconds: float
 ) -> None:
     """Write the report for people and the figures for programs."""
-    from perf.report import markdown
+    from perf.sweep_tables import markdown
     from train.files import write_atomically
 
     lines = [
@@ -201,7 +201,7 @@ def _write_report(
     figures = {
         "separation": [asdict(voice) | {"gain_db": voice.gain_db} for voice in voices],
         "counting": [asdict(crowd) for crowd in crowds],
-        "load": load.as_json() if load else None,
+        "load": load.as_record().as_json() if load else None,
         "seconds": seconds,
     }
     write_atomically(output / FIGURES, json.dumps(figures, indent=2).encode())

@@ -1,74 +1,110 @@
-"""`avedge perf`: one perf_analyzer sweep of each ensemble against a running server."""
+"""`avedge perf`: one measurement, its figures as JSON in perf/results/, and tables of them."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perf.record import Record, Table
 
 _SOME_FAILED = 3
-_WIDTH = 100  # columns of the tables where there is no terminal to ask
+_WIDTH = 110  # columns of the tables where there is no terminal to ask
+
+# Each is a module `perf.<word>` with add_arguments(parser), measure(args, progress) -> Record and
+# tables(record) -> list[Table]; it may have plot(record, path).
+MEASUREMENTS: dict[str, str] = {
+    "sweep": "closed loop: every ensemble at several numbers of requests in flight",
+    "tune": "batching, instances, threads, queue delay and cache: the sweeps that the configs were chosen from",
+    "limit": "what serving costs over the same graphs in bare ONNX Runtime",
+    "peers": "the same models behind PyTriton, LitServe and FastAPI",
+    "dsp": "STFT and Griffin-Lim against librosa, torch and scipy",
+    "roofline": "the networks against this machine's own matrix product, and int8 against fp32",
+    "scale": "throughput and memory against concurrency, batch and length",
+    "rate": "Poisson arrivals: the largest rate that holds a p95 objective",
+    "runtimes": "torch eager, TorchScript, torch.compile, ONNX Runtime and TensorRT, on a CPU or a GPU",
+    "accuracy": "the evaluation sets through the server, against torch",
+}
+REPORT, REPORT_HELP = "report", "one page with plots from the committed results; the README's performance section"
+
+
+class _Lazy(argparse.ArgumentParser):
+    """A measurement's own options are asked for when it is chosen: its module may take a second to load."""
+
+    word = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.word:
+            word, self.word = self.word, ""
+            module_of(word).add_arguments(self)
+            self.description = module_of(word).__doc__
+        return super().parse_known_args(args, namespace)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `avedge perf`."""
-    parser.add_argument(
-        "measurement", nargs="?", choices=["sweep"], default="sweep", help="what to measure (default: sweep)"
-    )
-    parser.add_argument("--url", default="127.0.0.1:8001", help="gRPC endpoint of a running server (%(default)s)")
-    parser.add_argument("--ensembles", type=_names, help="comma-separated; default: all that are served")
-    parser.add_argument("--concurrency", type=_numbers, default=(1, 2, 4), help="requests in flight (1,2,4)")
-    parser.add_argument("--window-s", type=float, default=3.0, help="length of one measurement window (%(default)s)")
-    parser.add_argument("--attempts", type=int, default=2, help="runs of three windows, until they agree (%(default)s)")
-    parser.add_argument("--clip-samples", type=int, help="length of a mixture; default: the shortest served one")
-    parser.add_argument(
-        "--samples",
-        type=Path,
-        default=Path("demo/samples"),
-        help="folder with mixture_*.wav, face_*.png, scene_*.jpg, scene_*.wav (%(default)s, made by `avedge demo`)",
-    )
-    parser.add_argument("--output", type=Path, help="the result as JSON; default: perf/results/sweep-<time>.json")
-    parser.add_argument(
-        "--json", action="store_true", help="the result as one line of JSON on stdout, tables on stderr"
-    )
+    """The measurements and the options that all share."""
+    words = parser.add_subparsers(dest="measurement", metavar="measurement", required=True, parser_class=_Lazy)
+    for word, text in (*MEASUREMENTS.items(), (REPORT, REPORT_HELP)):
+        own = words.add_parser(word, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        own.word = word
+        if word != REPORT:
+            own.add_argument("--output", type=Path, help=f"the result as JSON; default: perf/results/{word}.json")
+            own.add_argument(
+                "--json", action="store_true", help="the result as one line of JSON on stdout, tables on stderr"
+            )
+
+
+def module_of(word: str) -> ModuleType:
+    """The module behind a word of the command line."""
+    return importlib.import_module(f"perf.{word}")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sweep, write the result, print it; 3 when a level gave no figures."""
+    """Measure, write the result, print it; 3 when a part gave no figures. A missed aim is told, and is no failure."""
     from rich.console import Console
 
-    from perf import report
-    from perf.environment import ROOT
-    from perf.measure import SweepSettings
-    from perf.sweep import sweep
+    from train.environment import ROOT
 
-    settings = SweepSettings(
-        concurrencies=args.concurrency,
-        window_s=args.window_s,
-        attempts=args.attempts,
-        clip_samples=args.clip_samples,
-    )
     log = Console(stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _WIDTH)
-    result = sweep(args.url, args.samples, ensembles=args.ensembles, settings=settings, progress=log.print)
-    moment = "".join(character for character in result.environment["measured_at_utc"][:19] if character.isalnum())
-    output = args.output or ROOT / "perf" / "results" / f"sweep-{moment}Z.json"
-    report.write_json(result, output)
+    module = module_of(args.measurement)
+    if args.measurement == REPORT:
+        code: int = module.run(args)
+        return code
+    record: Record = module.measure(args, log.print)
+    output = args.output or ROOT / "perf" / "results" / f"{args.measurement}.json"
+    record.write(output)
     out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
-    console = log if args.json else out
-    for table in report.terminal_tables(result):
-        console.print(table)
-    for note in report.notes(result):
-        console.print(note)
+    show(module.tables(record), record, log if args.json else out)
     log.print(f"written: {output}", soft_wrap=True)
     if args.json:
-        sys.stdout.write(json.dumps(result.as_json()) + "\n")
-    return 0 if result.complete else _SOME_FAILED
+        sys.stdout.write(json.dumps(record.as_json()) + "\n")
+    return 0 if record.complete else _SOME_FAILED
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def show(tables: Sequence[Table], record: Record, console: Console) -> None:
+    """Print tables, their notes and what became of the aims."""
+    for table in tables:
+        console.print(_rich(table))
+        if table.note:
+            console.print(table.note)
+    for aim in record.aims:
+        console.print(aim.sentence())
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in _names(text))
+def _rich(table: Table) -> Any:
+    from rich.table import Table as Rich
+
+    shown = Rich(box=None, header_style="bold", title=table.title, title_justify="left", pad_edge=False)
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="right" if number else "left")
+    for row in table.texts():
+        shown.add_row(*row)
+    return shown

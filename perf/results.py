@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-SCHEMA_VERSION = 1  # raised when a field changes its name or its meaning
+from perf.record import Record
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,37 @@ class SweepResult:
     settings: dict[str, Any]
     ensembles: tuple[EnsembleResult, ...]
     not_served: tuple[str, ...] = ()
-    schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
     def complete(self) -> bool:
         """Whether every level of every ensemble gave figures."""
         return not any(ensemble.failures for ensemble in self.ensembles)
 
-    def as_json(self) -> dict[str, Any]:
-        """The same as a dictionary that `json` can write."""
-        return asdict(self)
+    def as_record(self) -> Record:
+        """The same as the file of a measurement."""
+        figures = {"ensembles": [asdict(ensemble) for ensemble in self.ensembles], "not_served": list(self.not_served)}
+        return Record("sweep", self.environment, self.settings, figures, complete=self.complete)
+
+    @classmethod
+    def from_record(cls, record: Record) -> SweepResult:
+        """What `as_record` made."""
+        ensembles = tuple(_ensemble(content) for content in record.figures["ensembles"])
+        return cls(record.environment, record.settings, ensembles, tuple(record.figures["not_served"]))
+
+
+def _ensemble(content: dict[str, Any]) -> EnsembleResult:
+    levels = tuple(_level(level) for level in content["levels"])
+    failures = tuple(Failure(**failure) for failure in content["failures"])
+    return EnsembleResult(
+        **content | {"first_pass": _models(content["first_pass"]), "levels": levels, "failures": failures}
+    )
+
+
+def _level(content: dict[str, Any]) -> Level:
+    windows = tuple(Window(**window) for window in content["windows"])
+    client = ClientView(**content["client"])
+    return Level(**content | {"client": client, "windows": windows, "models": _models(content["models"])})
+
+
+def _models(contents: list[dict[str, Any]]) -> tuple[ModelShare, ...]:
+    return tuple(ModelShare(**content) for content in contents)

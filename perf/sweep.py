@@ -6,20 +6,60 @@ fast the server can go, and not how long callers wait who come at their own time
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from perf import environment
+from perf import environment, sweep_tables
 from perf.analyzer import find_analyzer
 from perf.errors import PerfError
 from perf.measure import Measurement, Progress, SweepSettings
+from perf.record import Record, Table
 from perf.results import SweepResult
 from perf.served import Server
+from perf.stand import add_server_arguments, serving
 
 ENSEMBLES = ("facefilter", "facefilter_enrolled", "crowd_counting", "crowd_counting_vision")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `avedge perf sweep`."""
+    add_server_arguments(parser)
+    parser.add_argument("--ensembles", type=names_in, help="comma-separated; default: all that are served")
+    parser.add_argument("--concurrency", type=numbers_in, default=(1, 2, 4), help="requests in flight (1,2,4)")
+    parser.add_argument("--window-s", type=float, default=3.0, help="length of one measurement window (%(default)s)")
+    parser.add_argument("--attempts", type=int, default=2, help="runs of three windows, until they agree (%(default)s)")
+    parser.add_argument("--clip-samples", type=int, help="length of a mixture; default: the shortest served one")
+
+
+def measure(args: argparse.Namespace, progress: Progress) -> Record:
+    """Sweep as the command line says."""
+    settings = SweepSettings(
+        concurrencies=args.concurrency,
+        window_s=args.window_s,
+        attempts=args.attempts,
+        clip_samples=args.clip_samples,
+    )
+    with serving(args) as url:
+        return sweep(url, args.samples, ensembles=args.ensembles, settings=settings, progress=progress).as_record()
+
+
+def tables(record: Record) -> list[Table]:
+    """What a caller saw, then what each model did inside each ensemble."""
+    return sweep_tables.tables(SweepResult.from_record(record))
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def numbers_in(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    return tuple(int(number) for number in names_in(text))
 
 
 def sweep(

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "export": {"train"},
     "serve": set(),
     "clients": set(),
-    "perf": {"clients", "train"},
+    "perf": {"clients", "serve", "train"},
 }
 
 

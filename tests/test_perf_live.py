@@ -251,6 +251,7 @@ def test_the_command_writes_its_result_and_ends_stdout_with_it(
     commands.add_arguments(parser)
     output = tmp_path / "results" / "sweep.json"
     options = [
+        "sweep",
         "--url",
         server_url,
         "--ensembles",

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import socket
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from perf import environment, report
+from perf import commands, environment, sweep_tables
+from perf.closed_loop import closed_loop, rates
 from perf.errors import PerfError
 from perf.measure import SweepSettings
+from perf.record import Aim, Record
 from perf.results import ClientView, EnsembleResult, Failure, Level, ModelShare, SweepResult, Window
 from perf.served import Server
 from perf.sweep import _command
@@ -28,30 +32,76 @@ def _result(failures: tuple[Failure, ...] = ()) -> SweepResult:
     return SweepResult({"command": "avedge perf"}, {"window_s": 3.0}, (ensemble,))
 
 
-def test_a_result_is_written_whole_as_json(tmp_path: Path) -> None:
+def test_a_result_is_written_whole_as_json_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "results" / "sweep.json"
-    report.write_json(_result(), path)
+    record = _result().as_record()
+    record.write(path)
     content = json.loads(path.read_text())
-    assert content["schema_version"] == 1
-    assert content["ensembles"][0]["levels"][0]["client"]["p95_ms"] == 90.0
-    assert content["ensembles"][0]["inputs"] == {"mixture": [31840]}
+    assert content["schema_version"] == 2
+    (ensemble,) = content["figures"]["ensembles"]
+    assert ensemble["levels"][0]["client"]["p95_ms"] == 90.0
+    assert ensemble["inputs"] == {"mixture": [31840]}
     assert list(path.parent.iterdir()) == [path]
+    again = Record.read(path)
+    assert sweep_tables.markdown(SweepResult.from_record(again)) == sweep_tables.markdown(_result())
+
+
+def test_a_file_of_another_program_is_refused_with_what_to_type(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.json"
+    for content in ("", "[]", '{"schema_version": 1}', '{"schema_version": 2, "figures": {}}'):
+        path.write_text(content)
+        with pytest.raises(PerfError, match="avedge perf sweep") as caught:
+            Record.read(path)
+        assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("figure", "at_least", "met"), [(0.9, True, True), (0.89, True, False), (0.91, False, False), (0.9, False, True)]
+)
+def test_an_aim_is_met_on_its_own_side_of_the_bound(figure: float, at_least: bool, met: bool) -> None:
+    aim = Aim("served over bare", figure, 0.9, at_least=at_least, because="The client takes a third of a core.")
+    assert aim.met is met
+    assert aim.sentence().endswith("met" if met else "The client takes a third of a core.")
+    assert not Aim("", float("nan"), 0.9, at_least=at_least).met
+
+
+def test_a_closed_loop_counts_what_begins_and_ends_inside_its_stretch_of_time() -> None:
+    workers: set[int] = set()
+
+    def call(worker: int, number: int) -> None:
+        workers.add(worker)
+        time.sleep(0.01)
+
+    found = closed_loop(call, workers=2, seconds=0.5, warmup_s=0.05)
+    assert workers == {0, 1}
+    assert found.per_s == found.count / 0.5
+    assert found.p50_ms >= 10
+    assert found.per_s <= 200
+    with pytest.raises(ZeroDivisionError):
+        closed_loop(lambda worker, number: 1 // (1 - worker), workers=2, seconds=5)
+
+
+def test_percentiles_are_those_of_numpys_inverted_cdf() -> None:
+    values = np.random.default_rng(0).exponential(size=237)
+    found = rates(list(values), 10)
+    wanted = 1000 * np.percentile(values, [50, 95, 99], method="inverted_cdf")
+    assert [found.p50_ms, found.p95_ms, found.p99_ms] == pytest.approx(list(wanted))
 
 
 def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(PerfError, match="--output") as caught:
-        report.write_json(_result(), tmp_path / "taken" / "sweep.json")
+        _result().as_record().write(tmp_path / "taken" / "sweep.json")
     assert caught.value.exit_code == 8
     folder = tmp_path / "sweep.json"  # a folder where the file should come
     folder.mkdir()
     with pytest.raises(PerfError):
-        report.write_json(_result(), folder)
+        _result().as_record().write(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.json", "taken"]
 
 
 def test_the_markdown_has_the_callers_row_and_each_models_share() -> None:
-    text = report.markdown(_result())
+    text = sweep_tables.markdown(_result())
     assert "| facefilter | 2 | 12.5 | 70.0 | 90.0 | 100.0 | 24.9 | no, 23 % |" in text
     assert "| facefilter_separator | 2 | 1.40 | 3.21 | 41.50 | - |" in text
     assert "| facefilter_identity | 2 | - | 0.05 | - | 100% |" in text
@@ -63,13 +113,12 @@ def test_the_markdown_has_the_callers_row_and_each_models_share() -> None:
 def test_a_level_without_figures_is_named_with_its_reason() -> None:
     result = _result((Failure(8, "perf_analyzer ended with code 99"),))
     assert not result.complete
-    assert "facefilter, 8 in flight, gave no figures: perf_analyzer ended with code 99" in report.markdown(result)
+    assert "facefilter, 8 in flight, gave no figures: perf_analyzer ended with code 99" in sweep_tables.markdown(result)
 
 
 def test_the_terminal_shows_the_same_figures_within_a_hundred_columns() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
-    for table in report.terminal_tables(_result()):
-        console.print(table)
+    commands.show(sweep_tables.tables(_result()), _result().as_record(), console)
     text = console.export_text()
     assert "facefilter_separator" in text and "24.9" in text and "no, 23 %" in text
 
