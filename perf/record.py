@@ -32,13 +32,17 @@ class Aim:
         """Whether the figure keeps the bound; NaN never does."""
         return self.figure >= self.bound if self.at_least else self.figure <= self.bound
 
+    def cells(self) -> tuple[str, str, str]:
+        """Figure, bound and outcome as they are shown."""
+        unit = f" {self.unit}" if self.unit else ""
+        wanted = f"{'at least' if self.at_least else 'at most'} {rounded(self.bound)}{unit}"
+        missed = f"missed by {rounded(abs(self.figure - self.bound))}{unit}"
+        return f"{rounded(self.figure)}{unit}", wanted, "met" if self.met else missed
+
     def sentence(self) -> str:
         """Figure, bound, by how much it is missed and why."""
-        wanted = f"{'at least' if self.at_least else 'at most'} {rounded(self.bound)}"
-        line = f"{self.what}: {rounded(self.figure)}{self.unit}, wanted {wanted}{self.unit}: "
-        if self.met:
-            return line + "met"
-        return line + f"missed by {rounded(abs(self.figure - self.bound))}{self.unit}. {self.because}".rstrip()
+        figure, wanted, outcome = self.cells()
+        return f"{self.what}: {figure}, wanted {wanted}: {outcome}{'' if self.met else '. ' + self.because}".rstrip()
 
 
 @dataclass(frozen=True)
