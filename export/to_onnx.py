@@ -13,30 +13,14 @@ import onnxsim
 import torch
 from torch import nn
 
-from export.contract import Axis, Model, Tensor
+from export.contract import Model, Tensor
 from export.errors import ExportError
+from export.lint import lint
 from export.samples import sample_inputs
 
 OPSET = 18
-# TensorRT has no importer for DFT, lowers STFT by its own rules, cannot build Loop with dynamic lengths; random
-# operators and control flow would make an answer depend on more than its input.
-FORBIDDEN_OPERATORS = frozenset(
-    (
-        "STFT",
-        "DFT",
-        "Loop",
-        "If",
-        "Scan",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Bernoulli",
-    )
-)
 # The exporter warns at each export of libraries that no graph here needs; torch resets levels when it is imported.
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-_ELEMENT_TYPES = {"FP32": onnx.TensorProto.FLOAT, "UINT8": onnx.TensorProto.UINT8}
 
 
 def export_onnx(module: nn.Module, model: Model, metadata: dict[str, str]) -> onnx.ModelProto:
@@ -108,34 +92,3 @@ def _strip_notes(graph: onnx.ModelProto) -> None:
     for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
-
-
-def lint(graph: onnx.ModelProto, model: Model) -> None:
-    """Refuse a graph whose tensors differ from the contract or that cannot become an engine.
-
-    Raises:
-        ExportError: says which tensor or operator, what was seen and what was wanted.
-    """
-    for kind, values, tensors in (
-        ("input", graph.graph.input, model.inputs),
-        ("output", graph.graph.output, model.outputs),
-    ):
-        seen = [_seen(value) for value in values]
-        wanted = [(t.name, _ELEMENT_TYPES[t.datatype], ("batch", *t.shape)) for t in tensors]
-        if seen != wanted:
-            raise ExportError(f"{model.name}: {kind}s are {seen}, the contract wants {wanted}.")
-    operators = {node.op_type for node in graph.graph.node}
-    if bad := sorted(operators & FORBIDDEN_OPERATORS):
-        raise ExportError(
-            f"{model.name}: the graph uses {', '.join(bad)}, which TensorRT cannot build; unroll or replace it."
-        )
-    if any(node.domain not in ("", "ai.onnx") for node in graph.graph.node) or graph.functions:
-        raise ExportError(f"{model.name}: the graph uses operators outside ONNX's own; no other runtime knows them.")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
-        raise ExportError(f"{model.name}: weights lie outside the file; a served model must be one file.")
-
-
-def _seen(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[Axis, ...]]:
-    """Name, element type and axes of a graph's input or output."""
-    kind = value.type.tensor_type
-    return value.name, kind.elem_type, tuple(dim.dim_param or dim.dim_value for dim in kind.shape.dim)

@@ -9,13 +9,13 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from export import parity, publish
+from export import parity
 from export.contract import MODELS, model_named
 from export.errors import ExportError
 from export.parity import Parity
 from export.samples import sample_inputs
 from export.to_engine import build_engine, load_library
-from export.to_onnx import export_onnx, lint
+from export.to_onnx import export_onnx
 from train.crowd.network import CrowdDensitySum
 from train.dsp import GriffinLim, Stft
 
@@ -82,61 +82,6 @@ def graph_with(operator: str) -> onnx.ModelProto:
         helper.make_tensor_value_info("patch_counts", TensorProto.FLOAT, ["batch", 64]),
     ]
     return helper.make_model(helper.make_graph([node], "g", inputs, outputs))
-
-
-@pytest.mark.parametrize("operator", ["STFT", "DFT", "Loop", "RandomNormalLike"])
-def test_lint_refuses_what_tensorrt_cannot_build(operator: str) -> None:
-    with pytest.raises(ExportError, match=f"crowd_density_sum: the graph uses {operator}"):
-        lint(graph_with(operator), SUM)
-
-
-def test_lint_refuses_other_names_types_and_shapes() -> None:
-    graph = graph_with("Identity")
-    graph.graph.input[0].name = "308"
-    with pytest.raises(ExportError, match="'308'.*the contract wants"):
-        lint(graph, SUM)
-
-
-def test_lint_refuses_weights_outside_the_file() -> None:
-    graph = graph_with("Identity")
-    weight = graph.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1])
-    weight.data_location = TensorProto.EXTERNAL
-    with pytest.raises(ExportError, match="weights lie outside the file"):
-        lint(graph, SUM)
-
-
-def test_a_version_is_published_whole_and_the_newest_three_are_kept(tmp_path: Path) -> None:
-    for count in range(1, 6):
-        staged = {"crowd_v": publish.stage(tmp_path / "crowd_v", {"model.onnx": b"x" * count}, {"n": count})}
-        assert publish.versions(tmp_path / "crowd_v") == list(range(max(1, count - 3), count))[-3:]
-        assert publish.publish(tmp_path, staged) == count
-    assert publish.versions(tmp_path / "crowd_v") == [3, 4, 5]
-    manifest = publish.newest_manifest(tmp_path / "crowd_v")
-    assert manifest is not None and manifest["n"] == 5
-    assert (tmp_path / "facefilter" / "1").is_dir()  # Triton wants a version of an ensemble too
-
-
-def test_all_models_of_one_export_share_a_number(tmp_path: Path) -> None:
-    publish.publish(tmp_path, {"crowd_v": publish.stage(tmp_path / "crowd_v", {}, {})})
-    both = {name: publish.stage(tmp_path / name, {}, {}) for name in ("crowd_v", "crowd_av")}
-    assert publish.publish(tmp_path, both) == 2
-    assert publish.versions(tmp_path / "crowd_av") == [2]
-
-
-def test_what_is_staged_is_no_version_and_a_damaged_version_is_not_current(tmp_path: Path) -> None:
-    folder = tmp_path / "crowd_v"
-    publish.stage(folder, {"model.onnx": b"x"}, {})
-    assert publish.versions(folder) == [] and publish.newest_manifest(folder) is None
-    publish.publish(tmp_path, {"crowd_v": publish.stage(folder, {"model.onnx": b"x"}, {})})
-    (folder / "1" / "model.onnx").unlink()
-    assert publish.newest_manifest(folder) is None
-
-
-def test_an_unwritable_repository_is_refused_and_left_clean(tmp_path: Path) -> None:
-    blocked = tmp_path / "crowd_v"
-    blocked.write_text("a file where a folder should be")
-    with pytest.raises(ExportError, match="nothing published"):
-        publish.stage(blocked, {"model.onnx": b"x"}, {})
 
 
 def test_tensorrt_builds_an_engine_without_a_gpu(sum_graph: onnx.ModelProto) -> None:
