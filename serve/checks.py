@@ -22,6 +22,7 @@ from serve.runtime import DISTRIBUTION, PYTHON_VERSION, find_wheel, shared_pytho
 # Target of `--model-config-name`, and the library that its models run on.
 EMBEDDED_TARGETS = {"onnxruntime": "onnxruntime", "torchscript": "torch"}
 MANIFEST = "manifest.json"
+RECORD = "releases.json"  # in the repository's root: which releases of all models together are out
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _answered(name: str, check: Callable[[], str]) -> Check:
 
 
 def check_repository(repository: Path, target: str) -> list[ServedModel]:
-    """Refuse a repository whose artefacts are missing, damaged, or of another contract than its configs.
+    """Refuse a repository whose artefacts are missing, damaged, of several releases, or not of its configs' contract.
 
     Returns:
         Every model, in the order of names.
@@ -138,6 +139,7 @@ def check_repository(repository: Path, target: str) -> list[ServedModel]:
     """
     models = read_repository(repository, target)
     _check_present(models, repository, target)
+    _check_one_release(models, repository)
     _check_one_contract(models, repository)
     for model in models:
         if not model.is_ensemble:
@@ -163,6 +165,37 @@ def _missing_files(model: ServedModel) -> list[Path]:
     return [path for path in files if not path.exists()]
 
 
+def _check_one_release(models: Sequence[ServedModel], repository: Path) -> None:
+    """Every model that was published loads the newest release; a repository without a record was made by hand."""
+    path = repository / RECORD
+    if not path.exists():
+        return
+    try:
+        released = {int(n): set(names) for n, names in json.loads(path.read_text(encoding="utf-8"))["released"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServeError(
+            f"{path} cannot be read ({error!r}); wanted the record of what is out, without which models of two "
+            "exports could be mixed. Remove it and export again: avedge export.",
+            EXIT_MISMATCH,
+        ) from error
+    newest = max(released, default=0)
+    published = set().union(*released.values())
+    odd = [f"{m.name} loads {m.versions[-1]}" for m in models if m.name in published and not _loads(m, released)]
+    if odd:
+        raise ServeError(
+            f"{repository} has release {newest} out, but {', '.join(odd)}; wanted that release of every model, because "
+            "models of two exports were never proven together. An export or a rollback was stopped midway, or versions "
+            f"were moved by hand. Put it right: avedge rollback --repository {repository} --to {newest}.",
+            EXIT_MISMATCH,
+        )
+
+
+def _loads(model: ServedModel, released: dict[int, set[str]]) -> bool:
+    """Whether a model loads only what is out, and the newest of it unless its config pins another."""
+    pinned = model.config.version_policy.HasField("specific")
+    return set(model.versions) <= set(released) and (pinned or model.versions[-1] == max(released))
+
+
 def _check_one_contract(models: Sequence[ServedModel], repository: Path) -> None:
     """All configs were generated from the same contract."""
     digests = {model.name: model.contract_digest for model in models}
@@ -184,6 +217,12 @@ def _check_version(model: ServedModel, version: int) -> None:
             f"{folder} was exported for contract {manifest.get('contract_digest')}, its config says "
             f"{model.contract_digest}; wanted the same, because the tensors may differ in shape or meaning. "
             "Export again: avedge export.",
+            EXIT_MISMATCH,
+        )
+    if (exported := manifest.get("model", model.name)) != model.name:
+        raise ServeError(
+            f"{folder} is a version of {exported}; wanted one of {model.name}, whose place it takes. "
+            "It was moved by hand: move it back, or export again: avedge export.",
             EXIT_MISMATCH,
         )
     name = model.config.default_model_filename

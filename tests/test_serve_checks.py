@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def test_an_artefact_of_another_contract_is_refused(repository: Path) -> None:
     assert "feedfeed" in str(error) and DIGEST in str(error)
 
 
+def test_a_version_of_another_model_is_refused(repository: Path) -> None:
+    manifest = repository / "double" / "1" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "model": "other"}))
+    assert "double/1 is a version of other; wanted one of double" in str(refusal(repository))
+
+
 def test_configs_of_two_contracts_are_refused(repository: Path) -> None:
     config = repository / "quadruple" / "config.pbtxt"
     config.write_text(config.read_text().replace(DIGEST, "feedfeed"))
@@ -82,6 +89,55 @@ def test_a_manifest_without_the_files_digest_is_refused(repository: Path, artefa
     manifest = repository / "double" / "1" / "manifest.json"
     manifest.write_text(json.dumps({"contract_digest": DIGEST, "artefacts": artefacts}))
     assert "model.onnx has the digest" in str(refusal(repository))
+
+
+def record(repository: Path, *released: int, models: tuple[str, ...] = ("double", "other")) -> None:
+    numbers = {str(number): list(models) for number in released}
+    (repository / "releases.json").write_text(json.dumps({"released": numbers, "withdrawn": {}}))
+
+
+def copy_version(repository: Path, model: str, number: int) -> None:
+    shutil.copytree(repository / model / "1", repository / model / str(number))
+
+
+def test_one_release_of_all_models_passes(repository: Path) -> None:
+    for name in ("double", "other"):
+        copy_version(repository, name, 2)
+    record(repository, 1, 2)
+    assert [model.versions for model in checks.check_repository(repository, "onnxruntime")[:2]] == [(2,), (2,)]
+
+
+def test_a_mixture_of_two_releases_is_refused_with_the_command_that_ends_it(repository: Path) -> None:
+    copy_version(repository, "other", 2)
+    for released, odd, remedy in (((1,), "other loads 2;", "--to 1"), ((1, 2), "double loads 1;", "--to 2")):
+        record(repository, *released)
+        error = refusal(repository)
+        assert error.exit_code == 6 and odd in str(error)
+        assert f"avedge rollback --repository {repository} {remedy}." in str(error)
+
+
+def test_a_version_beyond_the_record_is_refused_and_a_model_outside_it_is_not(repository: Path) -> None:
+    for name in ("double", "other"):
+        copy_version(repository, name, 9)
+    record(repository, 1, models=("double",))
+    assert "but double loads 9;" in str(refusal(repository))
+
+
+def test_a_pinned_version_may_be_an_older_release_but_no_other(repository: Path) -> None:
+    copy_version(repository, "other", 2)
+    config = repository / "double" / "configs" / "onnxruntime.pbtxt"
+    config.write_text(config.read_text() + "\nversion_policy { specific { versions: 1 } }")
+    record(repository, 1, 2)
+    assert checks.check_repository(repository, "onnxruntime")[0].versions == (1,)
+    record(repository, 2)
+    assert "but double loads 1;" in str(refusal(repository))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"released": [1]}', '{"released": {"one": []}}'])
+def test_a_record_that_cannot_be_read_is_refused(repository: Path, content: str) -> None:
+    (repository / "releases.json").write_text(content)
+    error = refusal(repository)
+    assert error.exit_code == 6 and "releases.json cannot be read" in str(error) and "avedge export" in str(error)
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]", "\x00\xff"])
