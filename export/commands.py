@@ -37,10 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out `avedge export`; raises ExportError or TrainError, and has then published nothing."""
     from export.configs import write_configs
+    from export.publish import finish_interrupted
 
     write_configs(arguments.repository)
     if arguments.configs_only:
         return 0
+    finish_interrupted(arguments.repository)
     source = source_digest(arguments.weights)
     if arguments.if_needed and is_current(arguments.repository, source, arguments.target):
         log.info("%s is up to date", arguments.repository)
@@ -66,6 +68,7 @@ def export_all(repository: Path, weights: Path, source: str, *, engines: bool) -
         The new version's number, and for each model and artefact the largest error of each output.
     """
     from export import publish
+    from export.lint import lint_file
     from export.modules import served_module, weights_digest
 
     staged: dict[str, Path] = {}
@@ -77,6 +80,7 @@ def export_all(repository: Path, weights: Path, source: str, *, engines: bool) -
             artefacts, parities[model.name] = make_artefacts(module, model, metadata, engines=engines)
             facts = {**metadata, "source_digest": source, "git_commit": _git_commit(), "parity": parities[model.name]}
             staged[model.name] = publish.stage(repository / model.name, artefacts, facts)
+            lint_file(staged[model.name] / "model.onnx", model)
         return publish.publish(repository, staged), parities
     except BaseException:
         publish.discard(staged)
