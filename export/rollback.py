@@ -17,9 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
-
 from export import releases
 from export.errors import ExportError
 from export.releases import Releases
@@ -112,6 +109,9 @@ def _require_servable(model_folder: Path, number: int, *, withdrawn: bool) -> No
 
 def _contract_of_config(model_folder: Path) -> str | None:
     """Fingerprint in the model's config; None where there is no config."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
     path = model_folder / "config.pbtxt"
     if not path.is_file():
         return None
