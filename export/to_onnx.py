@@ -15,6 +15,7 @@ from torch import nn
 
 from export.contract import Model, Tensor
 from export.errors import ExportError
+from export.graph_passes import rewrite
 from export.lint import lint
 from export.samples import sample_inputs
 
@@ -60,6 +61,7 @@ def export_onnx(module: nn.Module, model: Model, metadata: dict[str, str]) -> on
         raise ExportError(
             f"{model.name}: the simplified graph answers otherwise than the exported one; nothing written."
         )
+    graph = rewrite(graph)
     _state_shapes(graph, model)
     _strip_notes(graph)
     onnx.helper.set_model_props(graph, metadata)
