@@ -46,6 +46,18 @@ def parse_csv(text: str) -> dict[int, ClientView]:
     return views
 
 
+def parse_only_row(text: str) -> ClientView:
+    """The first row of the first table, of a run at one level; its first column may be a rate as well.
+
+    Raises:
+        PerfError: There is none, or a column is missing or no number.
+    """
+    rows = list(csv.reader(line for line in text.splitlines() if line.strip()))[:2]
+    if len(rows) < 2 or len(rows[0]) != len(rows[1]):
+        raise _unreadable("no row below its header", text)
+    return _view(dict(zip(*rows, strict=True)), text)
+
+
 def _view(row: dict[str, str], text: str) -> ClientView:
     try:
         times_ms = {name: float(row[column]) / 1000 for name, column in _COLUMNS.items()}

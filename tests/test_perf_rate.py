@@ -1,0 +1,104 @@
+"""Open loop: arrivals, the search for the largest rate, and the real thing on a running server."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from perf import open_loop, rate
+from perf.errors import PerfError
+from perf.open_loop import RateLevel
+from perf.record import Record
+from perf.results import ClientView
+from serve.launcher import EmbeddedTriton
+
+
+def _view(answered_per_s: float, p95_ms: float) -> ClientView:
+    return ClientView(answered_per_s, p95_ms / 4, p95_ms / 2, p95_ms, 2 * p95_ms, 0.0, 0.0, 0.0)
+
+
+def _queue(capacity_per_s: float, rate_per_s: float) -> RateLevel:
+    """An M/M/1 queue: times in the system are exponential with rate capacity - arrivals."""
+    spare = capacity_per_s - rate_per_s
+    p95_ms = 1000 * math.log(20) / spare if spare > 0 else math.inf
+    return RateLevel(rate_per_s, rate_per_s, 0.0, 0, _view(min(rate_per_s, capacity_per_s), p95_ms))
+
+
+@pytest.mark.parametrize("p95_ms", [60.0, 100.0, 400.0])
+def test_the_search_finds_the_rate_of_a_queue_with_a_closed_form(p95_ms: float) -> None:
+    wanted = 80 - math.log(20) / (p95_ms / 1000)
+    found = open_loop.search(lambda rate_per_s: _queue(80, rate_per_s), 80, p95_ms, halvings=8)
+    assert found.held is not None
+    assert wanted - 80 / 4 / 2**8 <= found.held.asked_per_s <= wanted
+    rates = [level.asked_per_s for level in found.levels]
+    assert rates == sorted(rates) and {20, 40, 60, 80} <= set(rates)
+
+
+def test_a_bound_that_nothing_holds_has_no_rate_and_one_that_all_hold_has_the_best() -> None:
+    assert open_loop.search(lambda rate_per_s: _queue(80, rate_per_s), 80, 1.0, halvings=3).held is None
+    easy = open_loop.search(lambda rate_per_s: _queue(1000, rate_per_s), 80, 100.0, halvings=3)
+    assert easy.held is not None and easy.held.asked_per_s == 80
+
+
+def test_a_rate_that_fell_behind_does_not_hold_however_quick_its_answers() -> None:
+    quick = _view(50.0, 5.0)
+    assert RateLevel(50, 50, 0.0, 0, quick).holds(100)
+    assert not RateLevel(50, 48, 4.0, 0, quick).holds(100)  # sent late
+    assert not RateLevel(50, 50, 0.0, 1, quick).holds(100)  # not answered
+    assert not RateLevel(100, 100, 0.0, 0, quick).holds(100)  # half of them still on their way
+    assert not RateLevel(50, 50, 0.0, 0, _view(50.0, 101.0)).holds(100)
+
+
+def test_arrivals_are_poisson_with_exactly_the_mean_that_was_asked_for() -> None:
+    gaps = open_loop.intervals_us(40.0, 200.0, seed=3)
+    assert len(gaps) == 8000
+    assert np.mean(gaps) == pytest.approx(25_000, abs=1)
+    assert stats.kstest(np.array(gaps) / 25_000, "expon").pvalue > 0.01
+    counts = np.histogram(np.cumsum(gaps), bins=200, range=(0, 200e6))[0]
+    assert 0.75 < counts.var() / counts.mean() < 1.3  # of a Poisson count: 1
+
+
+def test_every_rate_meets_the_same_bursts() -> None:
+    slow, fast = (np.array(open_loop.intervals_us(rate, 100.0 / rate, seed=0)) for rate in (1.0, 5.0))
+    assert np.abs(slow / 5 - fast).max() <= 2  # microseconds of rounding
+
+
+@pytest.fixture(scope="module")
+def record(server: EmbeddedTriton, samples: Path) -> Record:
+    parser = argparse.ArgumentParser()
+    rate.add_arguments(parser)
+    options = ["--url", server.grpc_url, "--samples", str(samples), "--ensembles", "facefilter_enrolled"]
+    options += ["--concurrency", "2", "--window-s", "0.5", "--closed-window-s", "0.4", "--halvings", "1"]
+    return rate.measure(parser.parse_args([*options, "--p95-ms", "60000"]), lambda line: None)
+
+
+def test_a_running_server_is_asked_at_the_asked_rates(record: Record) -> None:
+    found = record.figures["ensembles"]["facefilter_enrolled"]
+    assert record.complete
+    best = found["closed"]["per_s"]
+    assert [level["asked_per_s"] / best for level in found["levels"]][:2] == pytest.approx([0.25, 0.5], abs=0.13)
+    slowest = found["levels"][0]
+    asked = slowest["asked_per_s"] * 1.5  # three windows of half a second
+    assert abs(slowest["client"]["inferences_per_s"] * 1.5 - asked) < 5 * math.sqrt(asked) + 2
+    assert found["held"] is not None  # a minute is enough for anything
+
+
+def test_a_record_comes_back_from_its_file_with_the_same_tables_and_is_drawn(record: Record, tmp_path: Path) -> None:
+    record.write(tmp_path / "rate.json")
+    again = Record.read(tmp_path / "rate.json")
+    assert [table.markdown() for table in rate.tables(again)] == [table.markdown() for table in rate.tables(record)]
+    rate.plot(again, tmp_path / "rate.png")
+    assert (tmp_path / "rate.png").stat().st_size > 5_000
+
+
+def test_an_objective_of_nothing_is_refused_before_anything_is_started() -> None:
+    parser = argparse.ArgumentParser()
+    rate.add_arguments(parser)
+    with pytest.raises(PerfError, match="--p95-ms 0") as caught:
+        rate.measure(parser.parse_args(["--p95-ms", "0"]), lambda line: None)
+    assert caught.value.exit_code == 2
