@@ -42,7 +42,9 @@ _SHARED_UNIT = re.compile(rf"\s*(?:to|and|or)\s+[+-]?[\d,.]*\d\s?(?P<unit>{_UNIT
 _KINDS: dict[str, Kind] = {"%": "percent", "per cent": "percent", "dB": "db", "ms": "time", "s": "time"}
 _LINK = re.compile(r"!?\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]*)\)")
 _CODE = re.compile(r"`(?P<code>[^`]*)`")
-_SILENT_KEYS = frozenset(("environment", "seed", "schema_version", "seconds"))
+_SILENT_KEYS = frozenset(("environment", "seed", "schema_version"))
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+_GENERATED = re.compile("<!-- performance: begin -->.*<!-- performance: end -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,11 @@ def blocks_of(document: Path) -> list[Block]:
 
 
 def _sections(document: Path) -> Iterator[list[tuple[int, str]]]:
-    """Blocks between two headings, each with the number of its first line; code and front matter left out."""
+    """Blocks between two headings, each with the number of its first line; no code, front matter or generated text."""
     section: list[tuple[int, str]] = []
     lines: list[str] = []
     fenced, start = False, 1
-    text = re.sub(r"\A---\n.*?\n---\n", lambda m: "\n" * m[0].count("\n"), document.read_text(), flags=re.DOTALL)
+    text = _blank(_GENERATED, _blank(_FRONT_MATTER, document.read_text()))
     for number, line in enumerate([*text.splitlines(), "", "# end"], 1):
         fence = line.lstrip().startswith("```")
         fenced ^= fence
@@ -212,6 +214,11 @@ def _sections(document: Path) -> Iterator[list[tuple[int, str]]]:
         if heading:
             yield section
             section = []
+
+
+def _blank(pattern: re.Pattern[str], text: str) -> str:
+    """The text with what the pattern finds emptied; lines keep their numbers."""
+    return pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
 
 
 def _cells(text: str) -> Iterator[Cell]:
@@ -263,6 +270,8 @@ def _linked_results(document: Path, text: str) -> frozenset[Path]:
     found: set[Path] = set()
     for path in named:
         if path.is_relative_to(RESULTS):
+            if not path.exists():
+                raise FileNotFoundError(f"{document} names {path}, which is not there")
             found |= set(result_files(path.parent if path.name == "table.md" else path))
         elif path.suffix == ".md" and path != document.resolve() and path.parent.name == "docs":
             found |= set(files_of(path))
@@ -382,7 +391,7 @@ def _measured(value: float, key: str) -> tuple[float, Kind]:
     words = key.lower().split("_")
     if "db" in words:
         return value, "db"
-    seconds = {"us": 1e-6, "ms": 1e-3, "s": 1.0}.get(words[-1])
+    seconds = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "seconds": 1.0}.get(words[-1])
     if seconds is not None and words[-2:-1] != ["per"]:
         return value * seconds, "time"
     return value, "percent" if "percent" in words else "plain"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import re
@@ -25,10 +26,14 @@ from figures import (
     unexplained,
 )
 
+from perf import report
+from perf.commands import MEASUREMENTS
+
+GENERATED = ROOT / "docs" / "performance.md"  # from the results alone; so is the README's section on performance
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(path for path in (ROOT / "docs").glob("*.md") if path != GENERATED),
     *sorted((ROOT / "train" / "weights").glob("*.md")),
 )
 
@@ -52,6 +57,13 @@ def test_every_figure_has_a_source(document: Path, known: frozenset[float], quot
         "no result file gives these. A table is checked against the files that it, or the text above it, links to:\n"
         + "\n".join(missing)
     )
+
+
+def test_the_generated_page_is_that_of_the_results() -> None:
+    measured = [word for word in MEASUREMENTS if (RESULTS / f"{word}.json").is_file()]
+    assert GENERATED.is_file() == bool(measured), "run `avedge perf report`"
+    if measured:
+        assert report.run(argparse.Namespace(root=ROOT, check=True)) == 0, "run `avedge perf report`"
 
 
 def typed_wrongly(figure: Figure, chance: random.Random) -> Figure:
