@@ -15,6 +15,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from serve.engine_checks import PLAN_FILE, check_engine
 from serve.errors import EXIT_MISMATCH, ServeError
 from serve.repository import ServedModel, read_repository
 from serve.runtime import DISTRIBUTION, PYTHON_VERSION, find_wheel, shared_python_folder
@@ -235,6 +236,8 @@ def _check_version(model: ServedModel, version: int) -> None:
             "Export again: avedge export.",
             EXIT_MISMATCH,
         )
+    if name == PLAN_FILE:
+        check_engine(folder, manifest)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

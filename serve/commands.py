@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         ServeError: the server cannot be started here as asked, or ended by itself.
     """
     if args.target == "tensorrt":
+        _check_engines(args.repository)
         raise ServeError(_container_advice(args.repository.resolve()))
     _check_host(args.host, args.allow_remote)
     from serve.launcher import EmbeddedTriton
@@ -130,6 +131,19 @@ def _announce(server: EmbeddedTriton, args: argparse.Namespace) -> None:
         )
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _check_engines(repository: Path) -> None:
+    """Refuse engines that the container would load and answer wrongly with, or not load at all.
+
+    Raises:
+        ServeError: with exit code 6. A repository without any engine passes: they are built in the container.
+    """
+    from serve.checks import check_repository
+    from serve.engine_checks import PLAN_FILE, check_release
+
+    if any(repository.glob(f"*/[1-9]*/{PLAN_FILE}")):
+        check_release(check_repository(repository, "tensorrt"), CONTAINER_IMAGE)
 
 
 def _container_advice(repository: Path) -> str:
