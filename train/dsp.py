@@ -1,4 +1,4 @@
-"""STFT, its inverse, log-mel and Griffin-Lim as torch modules on a convolution basis: the one implementation.
+"""STFT, its inverse, log-mel and Griffin-Lim as torch modules on matrix products: the one implementation.
 
 Training uses these modules and export writes them out, so what is served is what was trained with. Legend: B batch,
 N samples, T = N / 160 + 1 frames, F = 257 bins. A frame is centred on its hop, as in `torch.stft(center=True)`:
@@ -8,9 +8,7 @@ N samples, T = N / 160 + 1 frames, F = 257 bins. A frame is centred on its hop, 
     frame 1  <──200──┼──200──>
     frame 2            <──200──┼──200──>
 
-The 400-sample window sits inside the 512-point transform, so the kernels are 400 long and carry a phase offset of
-(512 - 400) / 2 = 56 samples; that is exact and a fifth cheaper than 512-long ones. Bases are made in float64 and
-rounded once: made in float32, the STFT is off by 1e-3.
+`train/fourier.py` transforms the frames.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.fourier import GROUPS, PLACES, Analysis, Synthesis, folded_bins, hann, places_of_bins
 from train.settings import (
     FFT_SIZE,
     FREQUENCY_BINS,
@@ -33,37 +32,17 @@ from train.settings import (
 )
 
 HALF_WINDOW = WINDOW_SAMPLES // 2
-WINDOW_OFFSET = (FFT_SIZE - WINDOW_SAMPLES) // 2  # where the window starts inside the transform
 TINY_POWER = 1e-12  # keeps phase and gradient finite in digital silence; speech power is above 1e-6
-
-
-def _hann() -> Tensor:
-    """Periodic Hann window, float64 (400,)."""
-    return torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64)
-
-
-def _angles() -> Tensor:
-    """Angle of every bin at every window sample, float64 (257, 400)."""
-    bins = torch.arange(FREQUENCY_BINS, dtype=torch.float64)
-    samples = torch.arange(WINDOW_SAMPLES, dtype=torch.float64) + WINDOW_OFFSET
-    return 2 * torch.pi / FFT_SIZE * torch.outer(bins, samples)
-
-
-def analysis_basis() -> Tensor:
-    """Windowed cosines then minus sines, float64 (514, 1, 400)."""
-    return (torch.cat([torch.cos(_angles()), -torch.sin(_angles())]) * _hann()).unsqueeze(1)
-
-
-def synthesis_basis() -> Tensor:
-    """Inverse transform times the window, float64 (514, 1, 400); inner bins count twice, for their mirrors."""
-    weight = torch.full((FREQUENCY_BINS, 1), 2.0 / FFT_SIZE, dtype=torch.float64)
-    weight[0] = weight[-1] = 1.0 / FFT_SIZE
-    return (torch.cat([weight * torch.cos(_angles()), -weight * torch.sin(_angles())]) * _hann()).unsqueeze(1)
 
 
 def magnitude_of(spectrum: Tensor) -> Tensor:
     """Magnitude of a (B, 2, F, T) spectrum, (B, F, T)."""
-    return spectrum.square().sum(dim=1).sqrt()
+    return _power(spectrum, dim=1).sqrt()
+
+
+def _power(spectrum: Tensor, dim: int, *, keepdim: bool = False) -> Tensor:
+    # A product, not a square: ONNX has a power for the latter, which takes three times as long.
+    return (spectrum * spectrum).sum(dim=dim, keepdim=keepdim)
 
 
 class Stft(nn.Module):
@@ -71,13 +50,23 @@ class Stft(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("basis", analysis_basis().float(), persistent=False)
-        self.basis: Tensor
+        self.analysis = Analysis()
+        self.register_buffer("order", _rows_of_bins(), persistent=False)
+        self.order: Tensor
+
+    def grouped(self, waveform: Tensor) -> Tensor:
+        """Transform (B, N) with N a multiple of 160 and at least 320 into (B, 8, 2, 33, T), `train.fourier`'s order."""
+        # The last frame looks 200 samples beyond the end; 80 more fill its hop and meet no window.
+        margins = (HALF_WINDOW, HALF_WINDOW + 3 * HOP_SAMPLES - WINDOW_SAMPLES)
+        padded = functional.pad(waveform, margins, mode="reflect")  # (B, N + 480)
+        blocks = padded.unflatten(1, (-1, HOP_SAMPLES)).transpose(1, 2)  # (B, 160, T + 2)
+        spectrum: Tensor = self.analysis(blocks)
+        return spectrum
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Transform (B, N) with N a multiple of 160 and at least 320 into (B, 2, F, T), real then imaginary."""
-        padded = functional.pad(waveform.unsqueeze(1), (HALF_WINDOW, HALF_WINDOW), mode="reflect")  # (B, 1, N + 400)
-        return functional.conv1d(padded, self.basis, stride=HOP_SAMPLES).unflatten(1, (2, FREQUENCY_BINS))
+        rows = self.grouped(waveform).flatten(1, 3)  # (B, 528, T)
+        return rows.index_select(1, self.order).unflatten(1, (2, FREQUENCY_BINS))
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Transform (B, N) into the magnitude (B, F, T) and the spectrum (B, 2, F, T)."""
@@ -90,32 +79,41 @@ class InverseStft(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("basis", synthesis_basis().float(), persistent=False)
-        self.register_buffer("squared_window", _hann().square().float().view(1, 1, -1), persistent=False)
-        self.basis: Tensor
-        self.squared_window: Tensor
+        self.synthesis = Synthesis()
+        bins = folded_bins()
+        order = torch.stack([bins, bins + FREQUENCY_BINS], dim=1)  # (8, 2, 33): real then imaginary parts
+        self.register_buffer("bins", bins.flatten(), persistent=False)
+        self.register_buffer("order", order.flatten(), persistent=False)
+        self.bins: Tensor
+        self.order: Tensor
 
-    def window_sum(self, spectrum: Tensor) -> Tensor:
-        """Sum of the squared windows over each sample, (B, 1, N); it differs only in the first and last 40 samples."""
-        ones = torch.ones_like(spectrum[:, :1, 0, :])  # (B, 1, T)
-        summed = functional.conv_transpose1d(ones, self.squared_window, stride=HOP_SAMPLES)
-        return summed[:, :, HALF_WINDOW:-HALF_WINDOW]
+    def group(self, magnitude: Tensor) -> Tensor:
+        """Bring (B, F, T) into `train.fourier`'s order, (B, 8, 1, 33, T)."""
+        return magnitude.index_select(1, self.bins).unflatten(1, (GROUPS, 1, PLACES))
 
-    def overlap_add(self, spectrum: Tensor, window_sum: Tensor) -> Tensor:
-        """Invert (B, 2, F, T) with the window sum at hand, (B, N)."""
-        added = functional.conv_transpose1d(spectrum.flatten(1, 2), self.basis, stride=HOP_SAMPLES)  # (B, 1, N + 400)
-        return (added[:, :, HALF_WINDOW:-HALF_WINDOW] / window_sum).squeeze(1)
+    def group_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Bring (B, 2, F, T) into `train.fourier`'s order, (B, 8, 2, 33, T)."""
+        return spectrum.flatten(1, 2).index_select(1, self.order).unflatten(1, (GROUPS, 2, PLACES))
+
+    def gain(self, frames: int) -> Tensor:
+        """One over the sum of the squared windows, (1, N); it differs only in the first and last 40 samples."""
+        return 1 / _without_edges(self.synthesis.window_sum(frames))
+
+    def ungrouped(self, spectrum: Tensor, gain: Tensor) -> Tensor:
+        """Invert (B, 8, 2, 33, T) in `train.fourier`'s order with the gain at hand, (B, N)."""
+        return _without_edges(self.synthesis(spectrum)) * gain
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """Invert (B, 2, F, T) into (B, N)."""
-        return self.overlap_add(spectrum, self.window_sum(spectrum))
+        return self.ungrouped(self.group_spectrum(spectrum), self.gain(spectrum.shape[-1]))
 
 
 class GriffinLim(nn.Module):
     """Phase for a separated magnitude (Griffin & Lim 1984), started from the mixture's phase.
 
     A random start loses to the mixture itself; from the mixture's phase a few iterations suffice. The loop is
-    unrolled when exported: ONNX Loop does not build for TensorRT.
+    unrolled when exported: ONNX Loop does not build for TensorRT. Its spectra stay in the order in which the
+    transform makes them.
     """
 
     def __init__(self, iterations: int = GRIFFIN_LIM_ITERATIONS) -> None:
@@ -134,17 +132,29 @@ class GriffinLim(nn.Module):
         Returns:
             (B, N) waveform; with no iterations it is the separated magnitude under the mixture's phase.
         """
-        window_sum = self.inverse.window_sum(spectrum)
-        wanted = separated_magnitude.unsqueeze(1)  # (B, 1, F, T)
+        gain = self.inverse.gain(spectrum.shape[-1])
+        wanted, found = self.inverse.group(separated_magnitude), self.inverse.group_spectrum(spectrum)
         for _ in range(self.iterations):
-            spectrum = self.stft.spectrum(self.inverse.overlap_add(wanted * _phase(spectrum), window_sum))
-        return self.inverse.overlap_add(wanted * _phase(spectrum), window_sum)
+            found = self.stft.grouped(self.inverse.ungrouped(_with_magnitude(found, wanted), gain))
+        return self.inverse.ungrouped(_with_magnitude(found, wanted), gain)
 
 
-def _phase(spectrum: Tensor) -> Tensor:
-    """Unit-modulus copy of a spectrum (B, 2, F, T), zero where it is silent."""
+def _rows_of_bins() -> Tensor:
+    """Row of every bin's real part, then of every imaginary part, in a grouped spectrum, (514,)."""
+    places = places_of_bins()
+    real = places // PLACES * (2 * PLACES) + places % PLACES
+    return torch.cat([real, real + PLACES])
+
+
+def _without_edges(added: Tensor) -> Tensor:
+    """From frames laid over each other (B, 160 T) the waveform (B, N): frame 0 is centred on its first sample."""
+    return added[:, HALF_WINDOW - HOP_SAMPLES : HALF_WINDOW - 2 * HOP_SAMPLES]
+
+
+def _with_magnitude(spectrum: Tensor, wanted: Tensor) -> Tensor:
+    """The phase of a spectrum (B, 8, 2, 33, T) under another magnitude (B, 8, 1, 33, T), zero where it is silent."""
     # A clamp, not a sum: the ONNX optimiser takes `+ 1e-12` for `+ 0`, drops it, and digital silence becomes NaN.
-    return spectrum * spectrum.square().sum(dim=1, keepdim=True).clamp(min=TINY_POWER).rsqrt()
+    return spectrum * (wanted / _power(spectrum, dim=2, keepdim=True).clamp(min=TINY_POWER).sqrt())
 
 
 def fast_spectrum(waveform: Tensor) -> Tensor:
@@ -160,7 +170,7 @@ def fast_waveform(spectrum: Tensor, samples: int) -> Tensor:
 
 
 def _fft_shape(like: Tensor) -> dict[str, Any]:
-    window = _hann().to(like)
+    window = hann().to(like)
     return {"n_fft": FFT_SIZE, "hop_length": HOP_SAMPLES, "win_length": WINDOW_SAMPLES, "window": window}
 
 
@@ -225,15 +235,15 @@ class CrowdLogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("basis", analysis_basis().float(), persistent=False)
-        filters = mel_filters(LOG_MEL_BANDS, 125.0, 7500.0, linear_in="mel")
+        self.analysis = Analysis()
+        filters = torch.zeros(LOG_MEL_BANDS, GROUPS * PLACES, dtype=torch.float64)
+        filters[:, places_of_bins()] = mel_filters(LOG_MEL_BANDS, 125.0, 7500.0, linear_in="mel")
         self.register_buffer("filters", filters.float(), persistent=False)
-        self.basis: Tensor
         self.filters: Tensor
 
     def forward(self, sound: Tensor) -> Tensor:
         """Map (B, 16000) at 16 kHz in [-1, 1] to (B, 1, 96, 64)."""
-        used = sound[:, : (LOG_MEL_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES]  # VGGish drops the last 25 ms
-        spectrum = functional.conv1d(used.unsqueeze(1), self.basis, stride=HOP_SAMPLES)
-        magnitude = magnitude_of(spectrum.unflatten(1, (2, FREQUENCY_BINS)))  # (B, F, 96)
+        used = sound[:, : (LOG_MEL_FRAMES + 2) * HOP_SAMPLES]  # VGGish drops the last 25 ms
+        blocks = used.unflatten(1, (-1, HOP_SAMPLES)).transpose(1, 2)  # (B, 160, 98)
+        magnitude = _power(self.analysis(blocks), dim=2).sqrt().flatten(1, 2)  # (B, 264, 96)
         return torch.log(torch.matmul(self.filters, magnitude) + 0.01).transpose(1, 2).unsqueeze(1)
