@@ -1,0 +1,386 @@
+"""Tunes every peer, then measures all contenders in turn."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.connection import Connection
+from perf import environment, inputs
+from perf.closed_loop import Rates
+from perf.errors import PerfError
+from perf.peers import aims, calibration
+from perf.peers.chains import Chain
+from perf.peers.contenders import PEERS, Endpoint, Peer, serving_peer
+from perf.peers.load import Job
+from perf.peers.setting import Setting
+from perf.peers.wire import WORKLOADS, Line, Workload, relative_error
+from perf.record import Record
+from perf.served import Server
+from train.environment import command_line
+
+Progress = Callable[[str], None]
+OURS = "avedge"
+REPEATED = "avedge, faces repeated"
+CHECKED = 4  # answers of each contender that are compared
+_EXACT = 1e-3  # the largest RMS difference from torch of what computes the same in float32, as a share of the RMS
+_ALIKE = 0.5  # of another precision; its own thresholds are held where it is exported, here only mix-ups are caught
+_TUNED_AT = 4  # requests in flight
+_WARMUP_S = 0.4
+_OVERHEAD_S = 90.0  # for a load to start, and for its last answers
+_FIRST_ATTEMPTS, _FIRST_S = 4, 20.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure."""
+
+    repository: Path
+    weights: Path
+    samples: Path
+    also: tuple[Path, ...] = ()
+    workloads: tuple[str, ...] = ("facefilter", "crowd_counting")
+    concurrencies: tuple[int, ...] = (1, 2, 4, 8)
+    seconds: float = 2.0
+    rounds: int = 3
+    tune_seconds: float = 1.5
+    settings: int | None = None  # the most that are tried of each peer; None tries all
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be measured."""
+        unknown = sorted(set(self.workloads) - set(WORKLOADS))
+        if unknown or not self.workloads:
+            raise PerfError(f"--workloads names {unknown}; there are {', '.join(WORKLOADS)}: choose of these.", 2)
+        if not self.concurrencies or min(self.concurrencies) < 1 or self.rounds < 1 or self.seconds <= 0:
+            raise PerfError("--concurrency, --rounds and --seconds want numbers from 1; nothing is measured else.", 2)
+
+
+@dataclass
+class Contender:
+    """One server under one kind of load."""
+
+    label: str
+    endpoint: Endpoint
+    marked: bool  # every face made distinct
+    tolerance: float = _EXACT
+    requests: tuple[str, ...] = ()  # files
+    marks: tuple[int, ...] = ()
+    answer_bytes: int = 0
+    error: float = float("nan")  # against torch
+    rounds: dict[int, list[Rates]] = field(default_factory=dict)  # by requests in flight
+
+    def level(self, concurrency: int) -> dict[str, Any]:
+        """The medians over the rounds."""
+        rounds = [asdict(rates) for rates in self.rounds[concurrency]]
+        middle = {key: statistics.median(rates[key] for rates in rounds) for key in rounds[0]}
+        return {"contender": self.label, "concurrency": concurrency, **middle, "rounds": rounds}
+
+
+def bench(plan: Plan, progress: Progress) -> Record:
+    """Measure every workload.
+
+    Raises:
+        PerfError: A server does not start, or answers differently.
+        ServeError: The embedded Triton cannot start.
+        TrainError: The weights cannot be loaded.
+    """
+    figures: dict[str, Any] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avedge-peers-")))
+        served = [stack.enter_context(_embedded(repository)) for repository in (plan.repository, *plan.also)]
+        stamp = environment.stamp(
+            command_line(), server_version=_version_of(served[0]), analyzer_version=calibration.version(folder)
+        )
+        for name in plan.workloads:
+            figures[name] = _Bench(plan, WORKLOADS[name], served, folder, progress).measure()
+    return Record(
+        measurement="peers",
+        environment=stamp,
+        settings={key: value for key, value in asdict(plan).items() if not isinstance(value, Path) and key != "also"},
+        figures=figures,
+        aims=tuple(aims.of(name, figures[name], OURS) for name in plan.workloads),
+        complete=all(not workload["failures"] for workload in figures.values()),
+    )
+
+
+@contextmanager
+def _embedded(repository: Path) -> Iterator[tuple[str, str, int]]:
+    """One of our repositories, served: its folder's name, its gRPC endpoint and its HTTP port."""
+    from serve.launcher import EmbeddedTriton
+
+    with EmbeddedTriton(repository) as server:
+        yield repository.resolve().name, server.grpc_url, int(server.http_url.rpartition(":")[2])
+
+
+def _version_of(served: tuple[str, str, int]) -> str:
+    server = Server(served[1])
+    try:
+        return server.version()
+    finally:
+        server.close()
+
+
+class _Bench:
+    """One workload."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        workload: Workload,
+        served: Sequence[tuple[str, str, int]],
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._plan, self._workload, self._served, self._progress = plan, workload, served, progress
+        self._folder = folder / workload.name
+        self._folder.mkdir()
+        with Connection(served[0][1]) as connection:
+            self._requests = inputs.requests_for(connection, connection.served(workload.name), plan.samples, None)
+        chain = Chain(workload.name, plan.weights)
+        self._wanted = [chain.answer([request])[0] for request in self._requests[:CHECKED]]
+        self._shapes = {name: array.shape for name, array in self._wanted[0].items()}
+        self._torch_stages = chain.stages(self._requests[0])
+        self._failures: list[dict[str, str]] = []
+
+    def measure(self) -> dict[str, Any]:
+        """Tune, measure in turn, and load the Tritons with perf_analyzer, too."""
+        tried, best = self._tune()
+        with ExitStack() as stack:
+            contenders = self._ours()
+            for peer, setting in best:
+                endpoint = stack.enter_context(self._serve(peer, setting))
+                contenders.append(self._prepared(Contender(peer.name, endpoint, marked=True)))
+                endpoint.switch(False)
+            self._rounds(contenders)
+            levels = [
+                one.level(concurrency) for one in contenders for concurrency in one.rounds if one.rounds[concurrency]
+            ]
+            served_stages = self._served_stages(contenders[0], levels)
+            checked = self._calibrate(contenders, levels)
+        return {
+            "inputs": {name: list(array.shape) for name, array in self._requests[0].items()},
+            "distinct_inputs": len(self._requests),
+            "error_against_torch": {one.label: one.error for one in contenders},
+            "settings": {one.label: one.endpoint.setting.words() for one in contenders if one.endpoint.setting},
+            "tried": tried,
+            "levels": levels,
+            "perf_analyzer": checked,
+            "torch_ms_on_one_thread": self._torch_stages,
+            "served_ms": served_stages,
+            "failures": self._failures,
+        }
+
+    def _serve(self, peer: Peer, setting: Setting) -> Any:
+        return serving_peer(peer, self._workload, setting, self._plan.weights, self._shapes)
+
+    def _ours(self) -> list[Contender]:
+        """Our servers: with faces that never come twice, with faces that do, and the further repositories."""
+        found = []
+        for index, (folder, grpc_url, port) in enumerate(self._served):
+            endpoint = Endpoint(OURS, self._workload, (port,), True, grpc_url)
+            label, tolerance = (OURS, _EXACT) if index == 0 else (f"{OURS} ({folder})", _ALIKE)
+            found.append(self._prepared(Contender(label, endpoint, marked=True, tolerance=tolerance)))
+            if index == 0 and self._workload.face:
+                found.append(self._prepared(Contender(REPEATED, endpoint, marked=False)))
+        return found
+
+    def _prepared(self, contender: Contender) -> Contender:
+        """See that a contender answers as torch does, and make its requests; this also warms it up.
+
+        Raises:
+            PerfError: It does not answer, or differently (6).
+        """
+        endpoint = contender.endpoint
+        for port in endpoint.ports:
+            self._first_answer(endpoint, port)
+            line = Line(port)
+            answers = [endpoint.ask(line, request) for request in self._requests[: len(self._wanted)]]
+            line.close()
+            errors = [
+                relative_error(answer, wanted, self._workload.outputs)
+                for (answer, _), wanted in zip(answers, self._wanted, strict=True)
+            ]
+            contender.error, contender.answer_bytes = max(errors), answers[0][1]
+            if not contender.error <= contender.tolerance:
+                raise PerfError(
+                    f"{contender.label} answers {self._workload.name} with a difference of {contender.error:.2g} of "
+                    f"torch's RMS; wanted at most {contender.tolerance:g}, since only equal work can be compared. "
+                    "Were the repository and --weights made from the same weights? avedge export makes it anew.",
+                    exit_code=6,
+                )
+        return self._written(contender)
+
+    def _first_answer(self, endpoint: Endpoint, port: int) -> None:
+        """Wait for the first answer; LitServe's queue can lose a message to a process that just came up."""
+        for attempt in range(_FIRST_ATTEMPTS):
+            line = Line(port, _FIRST_S)
+            try:
+                endpoint.ask(line, self._requests[0])
+                return
+            except PerfError:
+                if attempt == _FIRST_ATTEMPTS - 1:
+                    raise
+            finally:
+                line.close()
+
+    def _written(self, contender: Contender) -> Contender:
+        """Write whole requests to files, and find where each has its face."""
+        marks, files = [], []
+        for index, request in enumerate(self._requests):
+            content = contender.endpoint.request(request)
+            path = self._folder / f"{'kserve' if contender.endpoint.kserve else 'plain'}_{index}"
+            path.write_bytes(content)
+            files.append(str(path))
+            if self._workload.face and contender.marked:
+                marks.append(content.index(np.ascontiguousarray(request[self._workload.face]).tobytes()))
+        contender.requests, contender.marks = tuple(files), tuple(marks)
+        return contender
+
+    def _tune(self) -> tuple[list[dict[str, Any]], list[tuple[Peer, Setting]]]:
+        """Every setting of every peer for a moment; the best throughput of each is kept.
+
+        Raises:
+            PerfError: No setting of a peer could be measured.
+        """
+        tried: list[dict[str, Any]] = []
+        best = []
+        for peer in PEERS:
+            rates: dict[Setting, float] = {}
+            for setting in peer.settings[: self._plan.settings]:
+                self._progress(f"{self._workload.name}: trying {peer.name} with {setting.words()}")
+                row: dict[str, Any] = {"contender": peer.name, "setting": setting.words(), **asdict(setting)}
+                try:
+                    with self._serve(peer, setting) as endpoint:
+                        contender = self._prepared(Contender(peer.name, endpoint, marked=True))
+                        seen = load(contender, _TUNED_AT, self._plan.tune_seconds, warmup_s=2 * _WARMUP_S)
+                except PerfError as error:
+                    tried.append(row | {"failed": str(error)})
+                    self._failures.append({"contender": peer.name, "what": setting.words(), "why": str(error)})
+                    continue
+                rates[setting] = seen.per_s
+                tried.append(row | asdict(seen))
+            if not rates:
+                raise PerfError(f"{peer.name} could not be measured: {tried[-1]['failed']}")
+            best.append((peer, max(rates, key=lambda setting: rates[setting])))
+        return tried, best
+
+    def _rounds(self, contenders: Sequence[Contender]) -> None:
+        """All contenders one after the other at each level, again and again; who does not have its turn is frozen."""
+        for one in contenders:
+            one.rounds = {concurrency: [] for concurrency in self._plan.concurrencies}
+        for number in range(self._plan.rounds):
+            self._progress(f"{self._workload.name}: round {number + 1} of {self._plan.rounds}")
+            for concurrency in self._plan.concurrencies:
+                for one in contenders:
+                    one.endpoint.switch(True)
+                    try:
+                        one.rounds[concurrency].append(load(one, concurrency, self._plan.seconds))
+                    except PerfError as error:
+                        what = f"round {number + 1}, {concurrency} in flight"
+                        self._failures.append({"contender": one.label, "what": what, "why": str(error)})
+                    finally:
+                        one.endpoint.switch(False)
+
+    def _served_stages(self, ours: Contender, levels: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What each served model takes of a request, from the server's own statistics at our best level."""
+        own = [level for level in levels if level["contender"] == ours.label]
+        concurrency = max(own, key=lambda level: float(level["per_s"]))["concurrency"]
+        server = Server(ours.endpoint.grpc_url)
+        try:
+            steps = server.steps(self._workload.name)
+            before = server.counters(steps)
+            load(ours, concurrency, self._plan.seconds)
+            shares = server.shares(before, server.counters(steps))
+        finally:
+            server.close()
+        found = {
+            share.model: {"compute_ms": share.compute_ms, "average_batch": share.average_batch} for share in shares
+        }
+        return {"concurrency": concurrency, "models": found}
+
+    def _calibrate(self, contenders: Sequence[Contender], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """perf_analyzer over gRPC on whoever speaks it, at its best level: is the load generator what is measured?"""
+        rows = []
+        for one in contenders:
+            own = [level for level in levels if level["contender"] == one.label]
+            # perf_analyzer repeats its inputs, and so its faces
+            if not one.endpoint.grpc_url or not own or (self._workload.face and one.label == OURS):
+                continue
+            best = max(own, key=lambda level: level["per_s"])
+            self._progress(f"{self._workload.name}: {one.label} under perf_analyzer")
+            one.endpoint.switch(True)
+            try:
+                view = calibration.analyze(
+                    one.endpoint.grpc_url,
+                    self._workload.name,
+                    self._requests,
+                    best["concurrency"],
+                    self._plan.seconds,
+                    self._folder,
+                )
+            except PerfError as error:
+                self._failures.append({"contender": one.label, "what": "perf_analyzer", "why": str(error)})
+                continue
+            finally:
+                one.endpoint.switch(False)
+            rows.append(
+                {
+                    "contender": one.label,
+                    "concurrency": best["concurrency"],
+                    "own_per_s": best["per_s"],
+                    "own_p95_ms": best["p95_ms"],
+                    "perf_analyzer_per_s": view.inferences_per_s,
+                    "perf_analyzer_p95_ms": view.p95_ms,
+                }
+            )
+        return rows
+
+
+def load(contender: Contender, concurrency: int, seconds: float, warmup_s: float = _WARMUP_S) -> Rates:
+    """Load one contender from a process of its own.
+
+    Raises:
+        PerfError: It gave a wrong answer or none.
+    """
+    job = Job(
+        ports=contender.endpoint.ports,
+        requests=contender.requests,
+        answer_bytes=contender.answer_bytes,
+        concurrency=concurrency,
+        seconds=seconds,
+        warmup_s=warmup_s,
+        marks=contender.marks,
+    )
+    command = [sys.executable, "-m", "perf.peers.load"]
+    try:
+        answer = subprocess.run(
+            command,
+            input=json.dumps(asdict(job)),
+            capture_output=True,
+            text=True,
+            timeout=seconds + warmup_s + _OVERHEAD_S,
+            cwd=environment.ROOT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PerfError(f"{contender.label} did not answer in {error.timeout:.0f} s of load.", exit_code=7) from error
+    if answer.returncode != 0:
+        said = answer.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise PerfError(f"The load on {contender.label}, {concurrency} in flight, broke off: {said[0][-300:]}")
+    rates = Rates(**json.loads(answer.stdout))
+    if not rates.count:
+        raise PerfError(
+            f"{contender.label} answered nothing within {seconds:g} s, {concurrency} in flight; a stretch has to hold "
+            "several requests: raise --seconds."
+        )
+    return rates
