@@ -48,13 +48,7 @@ def lint_file(path: Path, model: Model | None = None) -> None:
     Raises:
         ExportError: the file cannot be read, or what is wrong with it, all of it.
     """
-    try:
-        # Weights outside the file are refused, not fetched: their path may lead anywhere.
-        graph = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise ExportError(
-            f"{path} cannot be read as ONNX ({error}); wanted a whole graph. Make it again: avedge export."
-        ) from error
+    graph = _loaded(path)
     try:
         model = model or model_named(facts_of(graph).get("model", ""))
     except KeyError as error:
@@ -87,6 +81,21 @@ def lint_facts(graph: onnx.ModelProto, model: Model) -> None:
 def facts_of(graph: onnx.ModelProto) -> dict[str, str]:
     """What a graph says of itself."""
     return {prop.key: prop.value for prop in graph.metadata_props}
+
+
+def graph_facts(path: Path) -> dict[str, str]:
+    """What the graph in a file says of itself; ExportError when it cannot be read."""
+    return facts_of(_loaded(path))
+
+
+def _loaded(path: Path) -> onnx.ModelProto:
+    """A graph without what may lie outside its file, which is refused and not fetched: the path may lead anywhere."""
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise ExportError(
+            f"{path} cannot be read as ONNX ({error}); wanted a whole graph. Make it again: avedge export."
+        ) from error
 
 
 def faults(graph: onnx.ModelProto, model: Model) -> list[str]:

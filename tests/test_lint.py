@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from export import lint_repository, publish
 from export.contract import CONTRACT_VERSION, MODELS, Model, contract_digest, model_named
 from export.errors import ExportError
 from export.lint import FACTS, FORBIDDEN_OPERATORS, facts_of, lint, lint_facts, lint_file, precision_of
@@ -231,7 +235,29 @@ def test_an_exported_graph_passes_with_its_own_notes_stripped(root: Path) -> Non
     assert all(folder.encode() not in content for folder in (str(root), str(Path.home()) + "/", tempfile.gettempdir()))
 
 
-def test_every_file_of_a_fresh_export_passes(repository: Path) -> None:
+def published(repository: Path, model: Model, **manifest: str) -> None:
+    content = clean(model).SerializeToString()
+    staged = publish.stage(repository / model.name, {"model.onnx": content}, told(model) | manifest)
+    publish.publish(repository, {model.name: staged})
+
+
+def told_by_the_verb(repository: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
+    code = lint_repository.run(argparse.Namespace(repository=repository, json=True))
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_the_verb_names_what_is_wrong_with_a_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for model in MODELS:
-        newest = max((repository / model.name).glob("[1-9]*"), key=lambda folder: int(folder.name))
-        lint_file(newest / "model.onnx", model)
+        published(tmp_path, model)
+    assert told_by_the_verb(tmp_path, capsys) == (0, {model.name: "" for model in MODELS})
+    published(tmp_path, SUM, weights_sha256="ab" * 32)
+    shutil.rmtree(tmp_path / "crowd_av")
+    code, found = told_by_the_verb(tmp_path, capsys)
+    assert code == 6 and [name for name, fault in found.items() if fault] == ["crowd_av", "crowd_density_sum"]
+    assert "has no version" in found["crowd_av"] and "says otherwise than its manifest" in found["crowd_density_sum"]
+    (tmp_path / "crowd_v" / str(publish.versions(tmp_path / "crowd_v")[-1]) / "model.onnx").unlink()
+    assert "is missing" in told_by_the_verb(tmp_path, capsys)[1]["crowd_v"]
+
+
+def test_every_graph_of_a_fresh_export_passes(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told_by_the_verb(repository, capsys) == (0, {model.name: "" for model in MODELS})
