@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,48 @@ _BACKENDS: dict[Target, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime_onnx"),
     "torchscript": ("pytorch", "pytorch_libtorch"),
 }
-# One model's threads; Triton runs several models side by side on the same cores.
-_THREADS: dict[Target, dict[str, str]] = {
-    "onnxruntime": {"intra_op_thread_count": "2", "inter_op_thread_count": "1"},
-    "torchscript": {"INTRA_OP_THREAD_COUNT": "2", "INTER_OP_THREAD_COUNT": "1"},
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How Triton runs one model."""
+
+    instances: int = 1
+    threads: int = 1  # of one instance; an engine has none
+    delay_microseconds: int = 0  # that a request may wait for company
+    preferred_batch: int = 0  # the largest batch that is made of waiting requests; 0: the contract's largest
+
+
+# On a CPU one thread and an instance per core beat two threads in one instance (of two cores: by 1.4 for FaceFilter and
+# by 1.7 for crowd counting), because a network of a few milliseconds loses half of a second thread to waiting. No
+# request waits for company: under load the queue fills by itself, and a lone request would wait in vain in each step.
+# `avedge perf tune` measures all of it; perf/results/tune.json is the table behind these numbers.
+_NETWORK = Scheduling(instances=2)
+_PICTURE_NETWORK = Scheduling(instances=2, preferred_batch=1)  # one picture's activations fill a core's cache
+_SMALL = Scheduling()  # a millisecond or less: one instance keeps up with two of the networks
+_CPU = {
+    "facefilter_stft": _SMALL,
+    "facefilter_identity": _SMALL,
+    "facefilter_separator": _NETWORK,
+    "facefilter_griffin_lim": _NETWORK,
+    "crowd_log_mel": _SMALL,
+    "crowd_av": _PICTURE_NETWORK,
+    "crowd_v": _PICTURE_NETWORK,
+    "crowd_density_sum": _SMALL,
 }
-# Time that a request may wait for company. Small against every model's own time on a CPU.
-_QUEUE_DELAY_MICROSECONDS = 500
+# Reasoned, not measured here: a GPU gains by batches, so a request may wait for company for a small part of a network's
+# time there; with two instances one copies its tensors while the other computes.
+_GPU_NETWORK, _GPU_SMALL = Scheduling(instances=2, delay_microseconds=500), Scheduling(delay_microseconds=100)
+_NETWORKS = ("facefilter_separator", "facefilter_griffin_lim", "crowd_av", "crowd_v")
+SCHEDULING: dict[Target, dict[str, Scheduling]] = {
+    "tensorrt": {model.name: _GPU_NETWORK if model.name in _NETWORKS else _GPU_SMALL for model in MODELS},
+    "onnxruntime": _CPU,
+    "torchscript": _CPU,
+}
+_THREAD_PARAMETERS: dict[Target, tuple[str, str]] = {
+    "onnxruntime": ("intra_op_thread_count", "inter_op_thread_count"),
+    "torchscript": ("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT"),
+}
 # A request that waited this long is refused; its client has most likely given up. (A queue-size limit on a model inside
 # an ensemble crashes servers before 2.67 when it is reached, so time is the bound.)
 _QUEUE_TIMEOUT_MICROSECONDS = 30_000_000
@@ -85,8 +121,10 @@ def _parameters(facts: dict[str, str]) -> dict[str, Any]:
 def model_config(model: Model, target: Target) -> model_config_pb2.ModelConfig:
     """Config of one model on one target."""
     backend, platform = _BACKENDS[target]
+    scheduling = SCHEDULING[target][model.name]
     facts = {"contract_digest": contract_digest()}
-    facts |= _THREADS.get(target, {})
+    if target in _THREAD_PARAMETERS:
+        facts |= dict(zip(_THREAD_PARAMETERS[target], (str(scheduling.threads), "1"), strict=True))
     fields: dict[str, Any] = {
         "name": model.name,
         "backend": backend,
@@ -96,10 +134,13 @@ def model_config(model: Model, target: Target) -> model_config_pb2.ModelConfig:
         "input": [_declared(tensor) for tensor in model.inputs],
         "output": [_declared(t, output_name(model, i, target)) for i, t in enumerate(model.outputs)],
         # Always explicit: Triton's own default is two instances for some backends.
-        "instance_group": [{"count": 1, "kind": "KIND_GPU" if target == "tensorrt" else "KIND_AUTO"}],
+        "instance_group": [
+            {"count": scheduling.instances, "kind": "KIND_GPU" if target == "tensorrt" else "KIND_AUTO"}
+        ],
         "version_policy": {"latest": {"num_versions": 1}},
         "dynamic_batching": {
-            "max_queue_delay_microseconds": _QUEUE_DELAY_MICROSECONDS,
+            "preferred_batch_size": [scheduling.preferred_batch] if scheduling.preferred_batch else [],
+            "max_queue_delay_microseconds": scheduling.delay_microseconds,
             "default_queue_policy": {
                 "timeout_action": "REJECT",
                 "default_timeout_microseconds": _QUEUE_TIMEOUT_MICROSECONDS,

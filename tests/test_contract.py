@@ -6,7 +6,7 @@ from tritonclient.grpc import model_config_pb2
 
 from export import contract
 from export.commands import uncalibrated
-from export.configs import ARTEFACTS, config_files, write_configs
+from export.configs import ARTEFACTS, SCHEDULING, config_files, write_configs
 from export.contract import ENSEMBLES, MODELS, TARGETS
 from export.modules import WEIGHTS, weights_digest
 from train import settings
@@ -41,7 +41,7 @@ def test_a_served_model_names_its_artefact_and_its_instances(root: Path, target:
     for model in MODELS:
         config = parsed(root / "model_repository", model.name, target)
         assert config.default_model_filename == ARTEFACTS[target]
-        assert [group.count for group in config.instance_group] == [1]  # Triton's own default can be two
+        assert [group.count for group in config.instance_group] == [SCHEDULING[target][model.name].instances]
         assert config.dynamic_batching.default_queue_policy.max_queue_size == 0  # a bound here crashes old servers
 
 

@@ -34,11 +34,14 @@ class Tensor:
     name: str
     datatype: str  # TYPE_FP32, ...
     shape: tuple[int, ...]  # -1 is any length; starts with -1 for the batch, where the model batches
+    dtype: np.dtype[Any]  # the same type in numpy's words
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The same type in numpy's words."""
-        return np.dtype(pb_utils.triton_string_to_numpy(self.datatype))
+    @classmethod
+    def from_config(cls, content: Mapping[str, Any], lead: tuple[int, ...]) -> Tensor:
+        """Read one `input` or `output` of a config."""
+        datatype = content["data_type"]
+        dtype = np.dtype(pb_utils.triton_string_to_numpy(datatype))
+        return cls(content["name"], datatype, (*lead, *map(int, content["dims"])), dtype)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,7 @@ class Declared:
         batches = config["max_batch_size"] > 0
         lead = (-1,) if batches else ()
         inputs, outputs = (
-            tuple(Tensor(t["name"], t["data_type"], (*lead, *map(int, t["dims"]))) for t in config[side])
-            for side in ("input", "output")
+            tuple(Tensor.from_config(content, lead) for content in config[side]) for side in ("input", "output")
         )
         return cls(
             name=config["name"],
@@ -115,16 +117,18 @@ class BatchedModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer requests that Triton's dynamic batcher put together; all have the same lengths."""
-        inputs = [
-            [pb_utils.get_input_tensor_by_name(request, tensor.name).as_numpy() for tensor in self._declared.inputs]
-            for request in requests
-        ]
+        inputs = [self._inputs_of(request) for request in requests]
         if len(inputs) > 1 and self._declared.batches:
             try:
                 return self._answer_together(inputs)
             except Exception as error:  # one bad request must not fail its company: each gets its own answer
                 pb_utils.Logger.log_warn(f"{self._declared.name}: batch of {len(inputs)} split up after: {error}")
         return [self._answer_alone(arrays) for arrays in inputs]
+
+    def _inputs_of(self, request: Any) -> list[Array]:
+        """Views of the request's shared memory, in the config's order."""
+        given = {tensor.name(): tensor for tensor in request.inputs()}
+        return [given[tensor.name].as_numpy() for tensor in self._declared.inputs]
 
     def _answer_together(self, inputs: list[list[Array]]) -> list[Any]:
         outputs = self._checked(self._runner([np.concatenate(arrays) for arrays in zip(*inputs, strict=True)]))
