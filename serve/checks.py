@@ -17,13 +17,13 @@ from typing import Any
 
 from serve.engine_checks import PLAN_FILE, check_engine
 from serve.errors import EXIT_MISMATCH, ServeError
+from serve.release_checks import at_rest, check_one_release
 from serve.repository import ServedModel, read_repository
 from serve.runtime import DISTRIBUTION, PYTHON_VERSION, find_wheel, shared_python_folder
 
 # Target of `--model-config-name`, and the library that its models run on.
 EMBEDDED_TARGETS = {"onnxruntime": "onnxruntime", "torchscript": "torch"}
 MANIFEST = "manifest.json"
-RECORD = "releases.json"  # in the repository's root: which releases of all models together are out
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,15 @@ def check_repository(repository: Path, target: str) -> list[ServedModel]:
     Raises:
         ServeError: with exit code 6, naming all models concerned.
     """
-    models = read_repository(repository, target)
-    _check_present(models, repository, target)
-    _check_one_release(models, repository)
-    _check_one_contract(models, repository)
-    for model in models:
-        if not model.is_ensemble:
-            for version in model.versions:
-                _check_version(model, version)
+    with at_rest(repository):
+        models = read_repository(repository, target)
+        _check_present(models, repository, target)
+        check_one_release(models, repository)
+        _check_one_contract(models, repository)
+        for model in models:
+            if not model.is_ensemble:
+                for version in model.versions:
+                    _check_version(model, version)
     return models
 
 
@@ -164,37 +165,6 @@ def _missing_files(model: ServedModel) -> list[Path]:
     folders = [model.folder / str(version) for version in model.versions]
     files = folders if model.is_ensemble else [folder / model.config.default_model_filename for folder in folders]
     return [path for path in files if not path.exists()]
-
-
-def _check_one_release(models: Sequence[ServedModel], repository: Path) -> None:
-    """Every model that was published loads the newest release; a repository without a record was made by hand."""
-    path = repository / RECORD
-    if not path.exists():
-        return
-    try:
-        released = {int(n): set(names) for n, names in json.loads(path.read_text(encoding="utf-8"))["released"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ServeError(
-            f"{path} cannot be read ({error!r}); wanted the record of what is out, without which models of two "
-            "exports could be mixed. Remove it and export again: avedge export.",
-            EXIT_MISMATCH,
-        ) from error
-    newest = max(released, default=0)
-    published = set().union(*released.values())
-    odd = [f"{m.name} loads {m.versions[-1]}" for m in models if m.name in published and not _loads(m, released)]
-    if odd:
-        raise ServeError(
-            f"{repository} has release {newest} out, but {', '.join(odd)}; wanted that release of every model, because "
-            "models of two exports were never proven together. An export or a rollback was stopped midway, or versions "
-            f"were moved by hand. Put it right: avedge rollback --repository {repository} --to {newest}.",
-            EXIT_MISMATCH,
-        )
-
-
-def _loads(model: ServedModel, released: dict[int, set[str]]) -> bool:
-    """Whether a model loads only what is out, and the newest of it unless its config pins another."""
-    pinned = model.config.version_policy.HasField("specific")
-    return set(model.versions) <= set(released) and (pinned or model.versions[-1] == max(released))
 
 
 def _check_one_contract(models: Sequence[ServedModel], repository: Path) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import socket
+import threading
+import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 from toy_repository import DIGEST, add_doubling, add_doubling_twice
 
-from serve import checks, runtime
+from serve import checks, release_checks, runtime
 from serve.errors import ServeError
 
 
@@ -114,6 +118,32 @@ def test_a_mixture_of_two_releases_is_refused_with_the_command_that_ends_it(repo
         error = refusal(repository)
         assert error.exit_code == 6 and odd in str(error)
         assert f"avedge rollback --repository {repository} {remedy}." in str(error)
+
+
+def test_a_repository_is_looked_at_when_an_export_has_done_its_renames(repository: Path) -> None:
+    record(repository, 1, 2)
+    copy_version(repository, "other", 2)
+
+    def finish(lock: IO[bytes]) -> None:
+        time.sleep(0.3)
+        copy_version(repository, "double", 2)
+        lock.close()
+
+    lock = (repository / ".lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    exporting = threading.Thread(target=finish, args=(lock,))
+    exporting.start()
+    assert checks.check_repository(repository, "onnxruntime")[0].versions == (2,)
+    exporting.join()
+
+
+def test_an_export_that_hangs_does_not_hold_the_server_up_for_long(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_checks, "_REST_TIMEOUT_S", 0.1)
+    with (repository / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert len(checks.check_repository(repository, "onnxruntime")) == 3
 
 
 def test_a_version_beyond_the_record_is_refused_and_a_model_outside_it_is_not(repository: Path) -> None:
