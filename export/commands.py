@@ -42,6 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     write_configs(arguments.repository)
     if arguments.configs_only:
         return 0
+    if arguments.target == "tensorrt":
+        from export.engines.library import load_library, require_gpu
+
+        load_library("tensorrt")  # refused now, not after the first export
+        require_gpu()
     finish_interrupted(arguments.repository)
     source = source_digest(arguments.weights)
     if arguments.if_needed and is_current(arguments.repository, source, arguments.target):
@@ -96,7 +101,6 @@ def make_artefacts(
         ExportError: one could not be made, or differs by more than the tolerance.
     """
     from export import parity
-    from export.to_engine import build_engine
     from export.to_onnx import export_onnx
     from export.to_torchscript import export_torchscript
 
@@ -113,7 +117,9 @@ def make_artefacts(
         log.info("%-24s %-10s %7.1f kB  worst %s: %.1e of peak, allowed %.0e",
                  model.name, name, len(artefacts[name]) / 1000, worst.output, worst.error, worst.tolerance)  # fmt: skip
     if engines:
-        artefacts["model.plan"] = build_engine(graph, model, "tensorrt")
+        from export.engines import build
+
+        artefacts |= build(graph, model, metadata["precision"])
     return artefacts, errors
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 from torch import nn
 
 from export import parity
@@ -14,7 +13,6 @@ from export.contract import MODELS, model_named
 from export.errors import ExportError
 from export.parity import Parity
 from export.samples import sample_inputs
-from export.to_engine import build_engine, load_library
 from export.to_onnx import export_onnx
 from train.crowd.network import CrowdDensitySum
 from train.dsp import GriffinLim, Stft
@@ -72,31 +70,6 @@ def test_samples_follow_the_seed_and_stay_in_the_contracts_range() -> None:
             value = first[tensor.name]
             assert torch.equal(value, again[tensor.name]) and not torch.equal(value, other[tensor.name])
             assert tensor.low <= float(value.min()) and float(value.max()) <= tensor.high
-
-
-def graph_with(operator: str) -> onnx.ModelProto:
-    node = helper.make_node(operator, ["density"], ["count"])
-    inputs = [helper.make_tensor_value_info("density", TensorProto.FLOAT, ["batch", 72, 128])]
-    outputs = [
-        helper.make_tensor_value_info("count", TensorProto.FLOAT, ["batch", 1]),
-        helper.make_tensor_value_info("patch_counts", TensorProto.FLOAT, ["batch", 64]),
-    ]
-    return helper.make_model(helper.make_graph([node], "g", inputs, outputs))
-
-
-def test_tensorrt_builds_an_engine_without_a_gpu(sum_graph: onnx.ModelProto) -> None:
-    assert len(build_engine(sum_graph.SerializeToString(), SUM, "tensorrt_rtx")) > 1000
-
-
-def test_tensorrt_names_the_operator_that_it_refuses() -> None:
-    with pytest.raises(ExportError, match="crowd_density_sum: tensorrt_rtx does not take the graph.*DFT"):
-        build_engine(graph_with("DFT").SerializeToString(), SUM, "tensorrt_rtx")
-
-
-def test_a_missing_tensorrt_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(ExportError, match=r"tensorrt is not installed here.*avedge export --target tensorrt"):
-        load_library("tensorrt")
 
 
 def test_missing_weights_end_the_export_with_a_message_and_no_version(root: Path, tmp_path: Path) -> None:

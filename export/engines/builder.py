@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from export.contract import Model
 from export.engines import layers, profiles, timing_cache
@@ -70,7 +71,7 @@ def build(
     options, profile = options or Options(), profile or profiles.profile_of(model)
     trt = load_library(library)
     gpu = require_gpu() if library == "tensorrt" else find_gpu()
-    parsed = onnx.load_from_string(graph)
+    parsed = _read(graph, model)
     profiles.require_fit(model.name, profile, parsed)
     logger = Log(trt)
     construction = Construction(trt, logger, model, options)
@@ -114,6 +115,21 @@ def build(
     )
     log.info("%s", table(manifest.facts()))
     return {PLAN_FILE: plan, MANIFEST_FILE: manifest.content()}
+
+
+def _read(graph: bytes, model: Model) -> onnx.ModelProto:
+    """The graph from its bytes.
+
+    Raises:
+        ExportError: they are none.
+    """
+    try:
+        return onnx.load_from_string(graph)
+    except DecodeError as error:
+        raise ExportError(
+            f"{model.name}: these {len(graph)} bytes are no ONNX graph ({error}); wanted a model.onnx as export writes "
+            "it, an engine is made of nothing else. Make it again: avedge export."
+        ) from error
 
 
 class Construction:

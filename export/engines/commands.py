@@ -114,12 +114,26 @@ def _publish(repository: Path, built: dict[str, dict[str, bytes]]) -> int:
         for name, files in built.items():
             folder, manifest = _newest(repository, name)
             kept = {file: (folder / file).read_bytes() for file in manifest["artefacts"]}
+            _require_match(folder, kept["model.onnx"], files)
             facts = {key: value for key, value in manifest.items() if key != "artefacts"}
             staged[name] = publish.stage(repository / name, {**kept, **files}, facts)
         return publish.publish(repository, staged)
     except BaseException:
         publish.discard(staged)
         raise
+
+
+def _require_match(folder: Path, graph: bytes, files: dict[str, bytes]) -> None:
+    """Refuse to publish an engine beside another graph than its own.
+
+    Raises:
+        ExportError: another export published a new graph while the engines were built.
+    """
+    if json.loads(files["model.plan.json"])["onnx_sha256"] != hashlib.sha256(graph).hexdigest():
+        raise ExportError(
+            f"{folder}/model.onnx is another graph than the engine was built of; wanted the same, because the two "
+            "would answer differently under one name. An export ran meanwhile; build again: avedge build."
+        )
 
 
 def _write(folder: Path, built: dict[str, dict[str, bytes]]) -> None:
