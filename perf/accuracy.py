@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
         "precision": None if args.url else _precisions(args.repository),
     }
     figures = {"separation": separation, "counting": counting}
-    return Record("accuracy", environment, settings, figures, tuple(_aims(figures)))
+    return Record("accuracy", environment, settings, figures, tuple(aims_of(figures)))
 
 
 def tables(record: Record) -> list[Table]:
@@ -257,7 +257,7 @@ def agreement_db(served: separators.Waveforms, own: separators.Waveforms) -> flo
     return min(_EQUAL_DB, 10 * math.log10(signal / noise))
 
 
-def _aims(figures: dict[str, Any]) -> list[Aim]:
+def aims_of(figures: dict[str, Any]) -> list[Aim]:
     """SDRi within 0.1 dB and MAE within 0.5 % of torch's, to either side."""
     aims = []
     for name, found in figures["separation"].items():

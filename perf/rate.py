@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf.analyzer import find_analyzer
 from perf.errors import PerfError
@@ -21,6 +21,9 @@ from perf.results import EnsembleResult
 from perf.served import Server
 from perf.stand import add_server_arguments, serving
 from perf.sweep import ENSEMBLES, names_in, numbers_in
+
+if TYPE_CHECKING:
+    from perf.open_loop import Search
 
 # What a person takes for an immediate answer is a tenth of a second (Miller 1968; Nielsen 1993).
 OBJECTIVE_MS = 100.0
@@ -171,7 +174,7 @@ def _ensemble(measurement: Measurement, name: str, args: argparse.Namespace) -> 
     }
 
 
-def _search(measurement: Measurement, closed: EnsembleResult, most_per_s: float, args: argparse.Namespace) -> Any:
+def _search(measurement: Measurement, closed: EnsembleResult, most_per_s: float, args: argparse.Namespace) -> Search:
     from perf import open_loop
 
     server, name = measurement.server, closed.ensemble

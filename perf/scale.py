@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
         figures |= _lengths(url, args, folder, progress, failures)
     settings = {key: getattr(args, key) for key in ("concurrency", "batches", "seconds", "pictures", "window_s")}
     settings |= {"repeats": args.repeats, "callers_of_batches": _CALLERS}
-    return Record("scale", stamp, settings, figures, tuple(_aims(figures)), complete=not failures)
+    return Record("scale", stamp, settings, figures, tuple(aims_of(figures)), complete=not failures)
 
 
 def tables(record: Record) -> list[Table]:
@@ -182,7 +182,7 @@ def _lengths(
 
     heard = list(_those_with_figures(sound, [(seconds,) for seconds in args.seconds], "sound", failures))
     seen = list(_those_with_figures(picture, [(size,) for size in args.pictures], "picture", failures))
-    return {"sound": _growth(heard), "pictures": _growth(seen)}
+    return {"sound": growth_of(heard), "pictures": growth_of(seen)}
 
 
 def _those_with_figures(
@@ -198,7 +198,7 @@ def _those_with_figures(
             failures.append(f"{what} {given[-1]}: {error}")
 
 
-def _growth(points: list[Point]) -> dict[str, Any] | None:
+def growth_of(points: list[Point]) -> dict[str, Any] | None:
     """Points with the fits of time and of the client's memory; None of fewer than two."""
     if len(points) < 2:
         return None
@@ -220,7 +220,7 @@ def _growth(points: list[Point]) -> dict[str, Any] | None:
     return found
 
 
-def _aims(figures: dict[str, Any]) -> list[Aim]:
+def aims_of(figures: dict[str, Any]) -> list[Aim]:
     """Time linear in the length of a recording, the client's memory beside the recording flat."""
     sound = figures["sound"]
     if sound is None:
@@ -229,9 +229,11 @@ def _aims(figures: dict[str, Any]) -> list[Aim]:
     memory = sound["client_memory"]
     if memory is not None:
         because = (
-            f"separate() takes and gives whole arrays: recording, level, windows, answers and voice are held at once, "
             f"{memory['bytes_per_size'] / 1000:.0f} kB for each second of sound, {memory['times_input']:.1f} times the "
-            "recording's own float32. Only reading, asking and writing in blocks, from file to file, would be flat."
+            "recording's own float32: separate() takes and gives whole arrays, and when it ends, the recording, its "
+            "levelled copy, its windows, their answers, the joined voice, the voice at its own level and the copy that "
+            "is given are alive at once, about one recording each (tracemalloc). Only reading, asking and writing in "
+            "blocks, from file to file, is flat."
         )
         aims.append(
             Aim(

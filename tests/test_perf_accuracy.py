@@ -53,7 +53,7 @@ def test_a_loss_beyond_the_bounds_is_a_missed_aim(record: Record) -> None:
     figures = json.loads(json.dumps(record.figures))
     figures["separation"]["facefilter"]["served"]["sdri_db"] -= 0.2
     figures["counting"]["crowd_counting"]["served"]["mae"] *= 0.99  # better is another count, too
-    missed = [aim.what for aim in accuracy._aims(figures) if not aim.met]
+    missed = [aim.what for aim in accuracy.aims_of(figures) if not aim.met]
     assert missed == ["facefilter: SDRi served against torch", "crowd_counting: MAE served against torch"]
 
 

@@ -54,18 +54,21 @@ def test_a_rate_that_fell_behind_does_not_hold_however_quick_its_answers() -> No
     assert not RateLevel(50, 50, 0.0, 0, _view(50.0, 101.0)).holds(100)
 
 
-def test_arrivals_are_poisson_with_exactly_the_mean_that_was_asked_for() -> None:
-    gaps = open_loop.intervals_us(40.0, 200.0, seed=3)
-    assert len(gaps) == 8000
-    assert np.mean(gaps) == pytest.approx(25_000, abs=1)
-    assert stats.kstest(np.array(gaps) / 25_000, "expon").pvalue > 0.01
-    counts = np.histogram(np.cumsum(gaps), bins=200, range=(0, 200e6))[0]
-    assert 0.75 < counts.var() / counts.mean() < 1.3  # of a Poisson count: 1
+def test_arrivals_are_poisson_and_every_window_has_its_mean() -> None:
+    gaps = np.array(open_loop.intervals_us(200.0, 2.5, seed=3))  # 500 in each of eight windows
+    arrivals_s = np.cumsum(gaps) / 1e6
+    assert stats.kstest(gaps / 5_000, "expon").pvalue > 0.01
+    counts = np.histogram(arrivals_s, bins=400, range=(0, 20))[0]  # 10 in each twentieth of a second
+    assert 0.8 < counts.var() / counts.mean() < 1.2  # of a Poisson count: 1
+    assert (np.histogram(arrivals_s, bins=8, range=(0, 20))[0] == 500).all()
 
 
-def test_every_rate_meets_the_same_bursts() -> None:
-    slow, fast = (np.array(open_loop.intervals_us(rate, 100.0 / rate, seed=0)) for rate in (1.0, 5.0))
-    assert np.abs(slow / 5 - fast).max() <= 2  # microseconds of rounding
+def test_the_asked_mean_is_kept_where_a_window_holds_no_whole_number_of_arrivals() -> None:
+    for rate_per_s in (0.3, 7.7, 33.3):
+        gaps = open_loop.intervals_us(rate_per_s, 1.5, seed=0)
+        span_s = max(1, round(rate_per_s * 1.5)) * 8 / rate_per_s
+        assert len(gaps) / span_s == pytest.approx(rate_per_s)
+        assert 0.75 * span_s < sum(gaps) / 1e6 <= span_s + 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def test_a_running_server_is_asked_at_the_asked_rates(record: Record) -> None:
     slowest = found["levels"][0]
     asked = slowest["asked_per_s"] * 1.5  # three windows of half a second
     assert abs(slowest["client"]["inferences_per_s"] * 1.5 - asked) < 5 * math.sqrt(asked) + 2
-    assert found["held"] is not None  # a minute is enough for anything
+    assert slowest["failures"] == 0 and slowest["client"]["p50_ms"] <= slowest["client"]["p95_ms"]
 
 
 def test_a_record_comes_back_from_its_file_with_the_same_tables_and_is_drawn(record: Record, tmp_path: Path) -> None:
