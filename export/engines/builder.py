@@ -198,8 +198,8 @@ class Construction:
             shapes.set_shape(name, *sizes.shapes)
         if self._config.add_optimization_profile(shapes) < 0:
             raise self._refusal("refuses the optimisation profile", "shapes that the graph can take")
-        if cache_file is not None:
-            timing_cache.load(self._config, cache_file)
+        # Named, because the builder does not keep it alive.
+        _cache = timing_cache.load(self._config, cache_file) if cache_file is not None else None
         began = time.perf_counter()
         plan = self._builder.build_serialized_network(self.network, self._config)
         seconds = time.perf_counter() - began

@@ -25,13 +25,19 @@ def default_path(version: str, gpu: Gpu) -> Path:
     return folder / (re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)) + ".timing")
 
 
-def load(config: Any, path: Path) -> None:
-    """Give the builder's config the cache of a file, or an empty one where the file is absent or of another kind."""
+def load(config: Any, path: Path) -> Any:
+    """Give the builder's config the cache of a file, or an empty one where the file is absent or of another kind.
+
+    Returns:
+        The cache, which must live until the engine is built.
+    """
     content = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         log.warning("%s was made by another TensorRT or GPU; kernels are timed anew", path)
-        config.set_timing_cache(config.create_timing_cache(b""), False)
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
 
 
 def save(config: Any, path: Path) -> str:
