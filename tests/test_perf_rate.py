@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from perf import open_loop, rate
+from perf.analyzer_output import parse_only_row
 from perf.errors import PerfError
 from perf.open_loop import RateLevel
 from perf.record import Record
@@ -69,6 +70,16 @@ def test_the_asked_mean_is_kept_where_a_window_holds_no_whole_number_of_arrivals
         span_s = max(1, round(rate_per_s * 1.5)) * 8 / rate_per_s
         assert len(gaps) / span_s == pytest.approx(rate_per_s)
         assert 0.75 * span_s < sum(gaps) / 1e6 <= span_s + 1e-3
+
+
+def test_the_row_of_one_level_is_read_whatever_its_first_column_says_and_half_a_table_is_refused() -> None:
+    columns = "Inferences/Second,Client Send,Network+Server Send/Recv,Client Recv,p50 latency,p90 latency,p95 latency"
+    table = f"Request Rate,{columns},p99 latency\n9,9.8,40,8459,3,26093,53640,70622,89296\n"
+    seen = parse_only_row(table)
+    assert (seen.inferences_per_s, seen.p95_ms, seen.p99_ms) == (9.8, 70.622, 89.296)
+    for broken in ("", table.splitlines()[0], table.replace(",89296", ""), table.replace("9.8", "-")):
+        with pytest.raises(PerfError, match="perf_analyzer's CSV has"):
+            parse_only_row(broken)
 
 
 @pytest.fixture(scope="module")
