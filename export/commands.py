@@ -117,9 +117,11 @@ def make_artefacts(
         log.info("%-24s %-10s %7.1f kB  worst %s: %.1e of peak, allowed %.0e",
                  model.name, name, len(artefacts[name]) / 1000, worst.output, worst.error, worst.tolerance)  # fmt: skip
     if engines:
-        from export.engines import build
+        from export.engines import MANIFEST_FILE, build
+        from export.engines.manifest import table
 
         artefacts |= build(graph, model, metadata["precision"])
+        log.info("%s", table(json.loads(artefacts[MANIFEST_FILE])))
     return artefacts, errors
 
 

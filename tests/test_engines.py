@@ -22,6 +22,7 @@ from export.engines.proof import prove
 from export.errors import ExportError
 from export.parity import TOLERANCES, onnx_runner
 from export.publish import versions
+from export.samples import sample_inputs
 
 SUM = model_named("crowd_density_sum")
 SUM_PROFILE = profile_of(SUM)
@@ -72,6 +73,26 @@ def test_every_published_graph_becomes_an_engine_that_computes_as_the_graph_says
     assert set(facts["layers"]["by_precision"]) <= {"fp32", "other"}
     assert facts["layers"]["untold"] == [] and facts["layers"]["finer"] == []
     assert facts["layers"]["agreed"] > 0 and facts["flags"] == ["STRONGLY_TYPED"]
+
+
+NETWORKS = [model for model in MODELS if not model.exact]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("model", NETWORKS, ids=lambda model: model.name)
+def test_every_network_becomes_an_engine_in_fp16_and_int8(repository: Path, model: Model, precision: str) -> None:
+    from export.precision import convert
+
+    full = onnx.load_from_string(published(repository, model))
+    calibration = [
+        {name: tensor.numpy() for name, tensor in sample_inputs(model, batch=1, seed=seed).items()} for seed in (1, 2)
+    ]
+    graph = convert(full, model, precision, calibration)
+    facts = json.loads(build(graph.SerializeToString(), model, precision, library="tensorrt_rtx")[MANIFEST_FILE])
+    assert facts["layers"]["by_precision"][precision]["products"] > facts["layers"]["by_precision"]["fp32"]["products"]
+    assert facts["layers"]["by_precision"]["fp32"]["layers"] > 0  # the islands
+    assert facts["layers"]["untold"] == [] and facts["layers"]["finer"] == []
 
 
 def test_a_manifest_says_of_what_by_what_and_for_what_the_engine_is() -> None:

@@ -5,7 +5,6 @@ Precision lives in the graph and the network is strongly typed, so nothing is as
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,10 @@ from google.protobuf.message import DecodeError
 from export.contract import Model
 from export.engines import layers, profiles, timing_cache
 from export.engines.library import Library, find_gpu, load_library, member, require_gpu
-from export.engines.manifest import Evidence, Manifest, table
+from export.engines.manifest import Evidence, Manifest
 from export.engines.profiles import Profile
 from export.errors import ExportError
 
-log = logging.getLogger(__name__)
 PLAN_FILE = "model.plan"
 MANIFEST_FILE = "model.plan.json"
 # Said by CUDA on a machine without a GPU while TensorRT for RTX builds all the same.
@@ -113,7 +111,6 @@ def build(
         parity=parity,
         parity_missing=_NO_GPU if parity is None else None,
     )
-    log.info("%s", table(manifest.facts()))
     return {PLAN_FILE: plan, MANIFEST_FILE: manifest.content()}
 
 

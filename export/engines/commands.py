@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from export.contract import MODELS, Model, model_named
 from export.errors import ExportError
 
+log = logging.getLogger(__name__)
 _LIBRARIES = ("tensorrt", "tensorrt_rtx")
 _SUFFIX = ".plan"
 
@@ -42,7 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(_listing(_manifest_of(arguments.inspect)))
         return 0
     models = _chosen(arguments)
-    built = {model.name: _build(arguments, model) for model in models}
+    built = {}
+    for model in models:
+        log.info("building %s", model.name)
+        built[model.name] = _build(arguments, model)
     facts = {name: json.loads(files["model.plan.json"]) for name, files in built.items()}
     number = None
     if arguments.output:

@@ -82,7 +82,11 @@ class Manifest:
 
 
 def table(facts: dict[str, Any]) -> str:
-    """An engine's layers by precision, in lines for people."""
+    """An engine's layers by precision, in lines for people.
+
+    Args:
+        facts: a manifest as it is written.
+    """
     layers = facts["layers"]
     size, seconds = facts["plan_bytes"] / 1e6, facts["build_s"]
     lines = [
