@@ -7,20 +7,18 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from engine_graphs import sum_graph
+from onnx import TensorProto, helper
 
 from export.contract import MAX_BATCH_SIZE, MODELS, PADDED_SAMPLES, Model, contract_digest, model_named
 from export.engines import MANIFEST_FILE, PLAN_FILE, Options, build
-from export.engines.layers import Layer, compare, graph_layers, inspected_layers, require_agreement
 from export.engines.library import CONTAINER_IMAGE, find_gpu, load_library, member, require_known_release
-from export.engines.profiles import Profile, Range, corners_of, profile_of, require_fit
-from export.engines.proof import prove
+from export.engines.profiles import Profile, Range, profile_of, require_fit
 from export.errors import ExportError
-from export.parity import TOLERANCES, onnx_runner
+from export.parity import TOLERANCES
 from export.publish import versions
 from export.samples import sample_inputs
 
@@ -31,28 +29,6 @@ SUM_PROFILE = profile_of(SUM)
 def published(repository: Path, model: Model) -> bytes:
     newest = versions(repository / model.name)[-1]
     return (repository / model.name / str(newest) / "model.onnx").read_bytes()
-
-
-def sum_graph(operator: str = "ReduceSum", node: str = "the_sum", *, half: bool = False) -> onnx.ModelProto:
-    """`count` of a density by one operator, in fp16 when asked; `patch_counts` by a product with ones."""
-    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
-    ones = np.ones((72 * 128, 64), np.float16 if half else np.float32)
-    nodes = [
-        helper.make_node("Reshape", ["density", "row"], ["flat"], name="flatten"),
-        helper.make_node("Cast", ["flat"], ["typed"], name="cast", to=kind),
-        helper.make_node("MatMul", ["typed", "ones"], ["product"], name="product"),
-        helper.make_node("Cast", ["product"], ["patch_counts"], name="back", to=TensorProto.FLOAT),
-        helper.make_node(operator, ["flat", *(["axis"] if operator == "ReduceSum" else [])], ["count"], name=node),
-    ]
-    constants = {"row": np.array([-1, 72 * 128]), "axis": np.array([1]), "ones": ones}
-    inputs = [helper.make_tensor_value_info("density", TensorProto.FLOAT, ["batch", 72, 128])]
-    outputs = [
-        helper.make_tensor_value_info("count", TensorProto.FLOAT, ["batch", 1]),
-        helper.make_tensor_value_info("patch_counts", TensorProto.FLOAT, ["batch", 64]),
-    ]
-    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, initializer=weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
 def built(graph: onnx.ModelProto, **options: Any) -> dict[str, Any]:
@@ -177,139 +153,6 @@ def test_a_profile_holds_every_padded_length_and_batch(model: Model) -> None:
             assert (sizes.smallest[1], sizes.largest[1]) == (PADDED_SAMPLES[0], PADDED_SAMPLES[-1])
         if name == "magnitude":
             assert (sizes.smallest[2], sizes.largest[2]) == (200, 800)
-
-
-def named(name: str, precision: str, *, product: bool = True) -> Layer:
-    return Layer(name, "Conv" if product else "Softmax", precision, product, (name,))
-
-
-def test_an_engine_with_fewer_digits_than_its_graph_is_refused_by_layer() -> None:
-    said = [named("a", "fp16"), named("b", "fp32"), named("soft", "fp32", product=False)]
-    done = [named("a", "fp16"), named("b", "tf32"), named("soft", "fp16", product=False)]
-    verdict = compare(said, done)
-    assert verdict.agreed == 1 and len(verdict.coarser) == 2
-    with pytest.raises(ExportError, match="Conv b: tf32, the graph says fp32; Softmax soft: fp16"):
-        require_agreement("x", said, verdict)
-    assert compare(said[:2], done[:2], tf32=True).coarser == ()
-
-
-def test_an_engine_that_ignored_its_graphs_precision_altogether_is_refused() -> None:
-    """TensorRT 11 did so for callers of the old options: one warning, exit 0, an FP32 engine."""
-    said = [named("a", "fp16"), named("b", "fp16")]
-    with pytest.raises(ExportError, match="Conv a: fp32, the graph says fp16"):
-        require_agreement("x", said, compare(said, [named("a", "fp32"), named("b", "fp32")]))
-    partly = compare(said, [named("a", "fp32"), named("b", "fp16")])
-    require_agreement("x", said, partly)
-    assert partly.finer == ("Conv a: fp32, the graph says fp16",)
-
-
-def test_a_quantised_product_is_int8_in_the_graph_and_the_rest_is_not() -> None:
-    scale, zero = np.array(0.1, np.float32), np.array(0, np.int8)
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="q"),
-        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="d"),
-        helper.make_node("Unsqueeze", ["d", "axis"], ["u"], name="u"),
-        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["wd"], name="wd"),
-        helper.make_node("Conv", ["u", "wd"], ["y"], name="quantised"),
-        helper.make_node("Conv", ["y", "v"], ["z"], name="plain"),
-    ]
-    weights = {
-        "scale": scale, "zero": zero, "axis": np.array([1]),
-        "w": np.ones((2, 1, 1), np.int8), "v": np.ones((2, 2, 1), np.float32),
-    }  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 2, 8])],
-        initializer=[numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    said = {layer.name: layer.precision for layer in graph_layers(model)}
-    assert (said["quantised"], said["plain"], said["q"], said["d"]) == ("int8", "fp32", "fp32", "int8")
-
-
-# Written as TensorRT 10 and 11 write it; no engine of theirs can be built or loaded without a GPU.
-INSPECTED = {
-    "Layers": [
-        {"Name": "Reformatting CopyNode for Input Tensor 0 to conv", "LayerType": "Reformat", "Metadata": "",
-         "Inputs": [{"Name": "x", "Format/Datatype": "Row major linear FP32"}],
-         "Outputs": [{"Name": "y", "Format/Datatype": "Half(64,1:8,...)"}]},
-        {"Name": "conv + relu", "LayerType": "CaskConvolution", "Weights": {"Type": "Half", "Count": 9408},
-         "Inputs": [{"Name": "y", "Format/Datatype": "N/A due to dynamic shapes"}], "Outputs": [],
-         "TacticName": "sm80_xmma_fprop_implicit_gemm_f16f16_f16f16_f16_nhwckcrs_nhwc_tilesize256x128x32",
-         "Metadata": "[ONNX Layer: conv]\x1f[ONNX Layer: relu]"},
-        {"Name": "quantised", "LayerType": "CaskGemmConvolution", "Metadata": "[ONNX Layer: quantised]",
-         "Inputs": [{"Name": "q", "Format/Datatype": "Int8"}], "Outputs": [{"Name": "r", "Format/Datatype": "Float"}],
-         "TacticName": "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs"},
-        {"Name": "sum", "LayerType": "gemm", "Metadata": "[ONNX Layer: sum]",
-         "Inputs": [{"Name": "s", "Format/Datatype": "Float"}], "Outputs": [{"Name": "t", "Format/Datatype": "Float"}],
-         "TacticName": "sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize32x32x64"},
-        {"Name": "__myl_CastSoftCast", "LayerType": "kgen", "TacticName": "__myl_CastSoftCast_0x1",
-         "Metadata": "[ONNX Layer: up]\x1e[ONNX Layer: soft]\x1f[ONNX Layer: down]",
-         "Inputs": [{"Name": "t", "Format/Datatype": "Half"}], "Outputs": [{"Name": "u", "Format/Datatype": "Half"}]},
-    ]
-}  # fmt: skip
-
-
-def test_the_inspectors_report_is_read_by_kernel_then_weights_then_tensors() -> None:
-    layers = {layer.name: layer for layer in inspected_layers(json.dumps(INSPECTED))}
-    assert layers["conv + relu"].precision == "fp16" and layers["conv + relu"].nodes == ("conv", "relu")
-    assert layers["quantised"].precision == "int8" and layers["sum"].precision == "tf32"
-    assert [layer.is_product for layer in layers.values()] == [False, True, True, True, False]
-
-
-def test_a_fusion_that_may_compute_otherwise_than_its_tensors_proves_nothing_against_it() -> None:
-    done = inspected_layers(json.dumps(INSPECTED))
-    said = [named("conv", "fp16"), named("soft", "fp32", product=False), named("lost", "fp16"), named("sum", "fp32")]
-    verdict = compare(said, done)
-    assert verdict.untold == ("lost",) and verdict.agreed == 1
-    assert verdict.coarser == ("Conv sum: tf32, the graph says fp32",)
-
-
-def test_a_report_of_another_kind_is_refused() -> None:
-    for report in ("", "[]", '{"Layers": ["conv", "relu"]}'):  # the last is what less than detailed verbosity gives
-        with pytest.raises(ExportError, match="inspector wrote something else than layers"):
-            inspected_layers(report)
-
-
-def test_proof_holds_for_the_graph_itself_and_at_every_corner() -> None:
-    run = onnx_runner(sum_graph().SerializeToString())
-    tolerances = {"count": 1e-5, "patch_counts": 1e-5}
-    proof = prove(SUM, run, run, tolerances)
-    assert list(proof) == [f"{corner.batch} x {corner.samples}" for corner in corners_of(SUM)]
-    assert all(error == 0 for errors in proof.values() for error in errors.values())
-
-
-def spoilt(fault: str) -> Any:
-    """The graph with a fault such as GPUs have shown."""
-    run = onnx_runner(sum_graph().SerializeToString())
-
-    def engine(inputs: dict[str, Any]) -> dict[str, Any]:
-        found = {name: value.copy() for name, value in run(inputs).items()}
-        if fault == "all":
-            found["count"] *= 1.001
-        elif fault == "nan":
-            found["patch_counts"][-1, 3] = np.nan
-        elif len(found["count"]) == MAX_BATCH_SIZE and np.ptp(inputs["density"][:, 0, 0]) == 0:
-            found["count"][5] *= 1.00001  # only rows that are alike show it: far below the tolerance of the answer
-        return found
-
-    return engine
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("all", r"at 1 x 31840 samples: count differs by 1\.0\de-03 of its peak"),
-        ("nan", r"at 1 x 31840 samples: patch_counts is NaN or infinite"),
-        ("row", r"at 8 x 31840 samples: count differs by .* between rows that are alike"),
-    ],
-)
-def test_proof_refuses_wrong_rows_values_and_nan_by_corner(fault: str, message: str) -> None:
-    run = onnx_runner(sum_graph().SerializeToString())
-    with pytest.raises(ExportError, match=message):
-        prove(SUM, spoilt(fault), run, {"count": 5e-5, "patch_counts": 5e-5})
 
 
 def test_a_missing_tensorrt_says_what_to_run_in_which_container(monkeypatch: pytest.MonkeyPatch) -> None:
