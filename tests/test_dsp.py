@@ -10,7 +10,6 @@ from train.dsp import (
     IdentityLogMel,
     InverseStft,
     Stft,
-    magnitude_of,
     mel_filters,
 )
 from train.fourier import folded_bins, grouped_bins, inner_matrix, outer_matrices, places_of_bins
@@ -216,8 +215,3 @@ def test_crowd_log_mel_equals_vggish() -> None:
 
 def test_silence_is_the_floor_of_crowd_log_mel() -> None:
     torch.testing.assert_close(CrowdLogMel()(torch.zeros(1, 16000)), torch.full((1, 1, 96, 64), float(np.log(0.01))))
-
-
-def test_magnitude_is_the_modulus() -> None:
-    spectrum = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
-    assert float(magnitude_of(spectrum)) == 5.0

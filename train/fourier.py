@@ -100,9 +100,8 @@ class Analysis(nn.Module):
 
     def forward(self, blocks: Tensor) -> Tensor:
         """Transform (B, 160, T + 2), column t the t-th hop of the waveform, into (B, 8, 2, 33, T)."""
-        count = blocks.shape[-1] - 2
         rest = FRAME_SAMPLES - 2 * HOP_SAMPLES
-        frames = torch.cat([blocks[..., :count], blocks[..., 1 : count + 1], blocks[:, :rest, 2:]], dim=1)
+        frames = torch.cat([blocks[..., :-2], blocks[..., 1:-1], blocks[:, :rest, 2:]], dim=1)  # (B, 416, T)
         rows = (frames * self.window).unflatten(1, (ROWS, OUTER_SIZE)).flatten(2)  # (B, 13, 32 T)
         sums = torch.matmul(self.inner, rows).unflatten(2, (OUTER_SIZE, -1))  # (B, 16, 32, T)
         sums = sums.unflatten(1, (GROUPS, 2)).flatten(2, 3)  # (B, 8, 64, T)
