@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _AIMED = ("facefilter_separator", "crowd_v", "crowd_av")
 SHARE_AIM, INT8_AIM = 0.85, 3.5
 _FRAMES = 200  # two seconds of sound
 _CALLS = 4  # at least so many in a measured stretch
+_SLOW_S = 0.25  # one call at a batch of one: larger batches would add minutes and no speed
 
 Progress = Callable[[str], None]
 
@@ -140,6 +142,8 @@ def _network(
     }
     work = count(onnx.load(files["fp32"]), bare_runtime.shapes_of(sessions["fp32", 1], 1, _FRAMES))
     own = {str(threads): roofs.gflops_at_own_shapes(work, threads) for threads in sorted({w.threads for w in ways})}
+    _once_s(sessions["fp32", 1], 1)
+    batches = args.batches[:1] if _once_s(sessions["fp32", 1], 1) > _SLOW_S else args.batches
     stretches: dict[tuple[int, int, str], list[Stretch]] = {}
     products_seen: list[dict[int, float]] = []
     for number in range(args.rounds):
@@ -148,7 +152,7 @@ def _network(
             {int(threads): _sgemm(int(threads), one, args.sgemm_size) for threads, one in roof.items()}
         )
         for place, way in enumerate(ways):
-            for batch in args.batches:
+            for batch in batches:
                 for precision in files:
                     stretch = _stretch(sessions[precision, way.threads], way, batch, args.seconds)
                     stretches.setdefault((place, batch, precision), []).append(stretch)
@@ -170,7 +174,7 @@ def _network(
         "moved_mb": work.moved_bytes / 1e6,
         "own_shapes_gflops": own,
         "levels": levels,
-        "int8": _gains(ways, args.batches, stretches) if "int8" in files else [],
+        "int8": _gains(ways, batches, stretches) if "int8" in files else [],
         "profile": shares,
     }
 
@@ -185,14 +189,23 @@ def _sgemm(threads: int, one: dict[str, Any], size: int) -> float:
     return float(2 * size**3 / 1e9 / took)
 
 
+def _once_s(session: Any, batch: int) -> float:
+    """Time of one call, for planning."""
+    from perf.bare_runtime import inputs_of
+
+    inputs = inputs_of(session, batch, _FRAMES)
+    before = time.perf_counter()
+    session.run(None, inputs)
+    return time.perf_counter() - before
+
+
 def _stretch(session: Any, way: Way, batch: int, seconds: float) -> Stretch:
     """One closed loop; the rate is what the median call means, so that a cut call at the end costs nothing."""
     from perf.bare_runtime import inputs_of
     from perf.closed_loop import closed_loop
-    from perf.roofs import seconds_of
 
     inputs = inputs_of(session, batch, _FRAMES)
-    once = seconds_of(lambda: session.run(None, inputs), calls=1) * way.workers
+    once = _once_s(session, batch) * way.workers
     rates = closed_loop(
         lambda worker, number: session.run(None, inputs),
         workers=way.workers,
