@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="made by `avedge demo` (%(default)s)")
     parser.add_argument("--workloads", type=names_in, default=ALL_WORKLOADS, help="facefilter,crowd_counting")
     parser.add_argument("--concurrency", type=numbers_in, default=(1, 2, 4, 8), help="requests in flight (1,2,4,8)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one stretch of load (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of one stretch of load (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of all contenders (%(default)s)")
-    parser.add_argument("--tune-seconds", type=float, default=1.5, help="of load on each setting tried (%(default)s)")
+    parser.add_argument("--tune-seconds", type=float, default=1.2, help="of load on each setting tried (%(default)s)")
     parser.add_argument("--settings", type=int, help="try only so many settings of each peer; default: all")
 
 

@@ -24,7 +24,7 @@ from perf.peers.chains import Chain
 from perf.peers.contenders import PEERS, Endpoint, Peer, serving_peer
 from perf.peers.load import Job
 from perf.peers.setting import Setting
-from perf.peers.wire import WORKLOADS, Line, Workload, relative_error
+from perf.peers.wire import WORKLOADS, Array, Line, Workload, relative_error
 from perf.record import Record
 from perf.served import Server
 from train.environment import command_line
@@ -195,43 +195,12 @@ class _Bench:
         return found
 
     def _prepared(self, contender: Contender) -> Contender:
-        """See that a contender answers as torch does, and make its requests; this also warms it up.
-
-        Raises:
-            PerfError: It does not answer, or differently (6).
-        """
-        endpoint = contender.endpoint
-        for port in endpoint.ports:
-            self._first_answer(endpoint, port)
-            line = Line(port)
-            answers = [endpoint.ask(line, request) for request in self._requests[: len(self._wanted)]]
-            line.close()
-            errors = [
-                relative_error(answer, wanted, self._workload.outputs)
-                for (answer, _), wanted in zip(answers, self._wanted, strict=True)
-            ]
-            contender.error, contender.answer_bytes = max(errors), answers[0][1]
-            if not contender.error <= contender.tolerance:
-                raise PerfError(
-                    f"{contender.label} answers {self._workload.name} with a difference of {contender.error:.2g} of "
-                    f"torch's RMS; wanted at most {contender.tolerance:g}, since only equal work can be compared. "
-                    "Were the repository and --weights made from the same weights? avedge export makes it anew.",
-                    exit_code=6,
-                )
+        """See that a contender answers as torch does, and make its requests; this also warms it up."""
+        requests = self._requests[: len(self._wanted)]
+        contender.error, contender.answer_bytes = compared(
+            contender.label, contender.endpoint, requests, self._wanted, contender.tolerance
+        )
         return self._written(contender)
-
-    def _first_answer(self, endpoint: Endpoint, port: int) -> None:
-        """Wait for the first answer; LitServe's queue can lose a message to a process that just came up."""
-        for attempt in range(_FIRST_ATTEMPTS):
-            line = Line(port, _FIRST_S)
-            try:
-                endpoint.ask(line, self._requests[0])
-                return
-            except PerfError:
-                if attempt == _FIRST_ATTEMPTS - 1:
-                    raise
-            finally:
-                line.close()
 
     def _written(self, contender: Contender) -> Contender:
         """Write whole requests to files, and find where each has its face."""
@@ -256,7 +225,7 @@ class _Bench:
         best = []
         for peer in PEERS:
             rates: dict[Setting, float] = {}
-            for setting in peer.settings[: self._plan.settings]:
+            for setting in peer.settings[self._workload.name][: self._plan.settings]:
                 self._progress(f"{self._workload.name}: trying {peer.name} with {setting.words()}")
                 row: dict[str, Any] = {"contender": peer.name, "setting": setting.words(), **asdict(setting)}
                 try:
@@ -275,13 +244,13 @@ class _Bench:
         return tried, best
 
     def _rounds(self, contenders: Sequence[Contender]) -> None:
-        """All contenders one after the other at each level, again and again; who does not have its turn is frozen."""
+        """All contenders in turn at each level, then the other way round, and so on; who waits is frozen."""
         for one in contenders:
             one.rounds = {concurrency: [] for concurrency in self._plan.concurrencies}
         for number in range(self._plan.rounds):
             self._progress(f"{self._workload.name}: round {number + 1} of {self._plan.rounds}")
             for concurrency in self._plan.concurrencies:
-                for one in contenders:
+                for one in contenders if number % 2 == 0 else reversed(contenders):
                     one.endpoint.switch(True)
                     try:
                         one.rounds[concurrency].append(load(one, concurrency, self._plan.seconds))
@@ -344,6 +313,53 @@ class _Bench:
                 }
             )
         return rows
+
+
+def compared(
+    label: str,
+    endpoint: Endpoint,
+    requests: Sequence[dict[str, Array]],
+    wanted: Sequence[dict[str, Array]],
+    tolerance: float,
+) -> tuple[float, int]:
+    """Ask each port of an endpoint, and compare its answers with torch's.
+
+    Returns:
+        the largest RMS difference as a share of torch's RMS; the length of an answer's body.
+
+    Raises:
+        PerfError: It does not answer, or differently (6).
+    """
+    errors, answer_bytes = [], 0
+    for port in endpoint.ports:
+        _first_answer(endpoint, port, requests[0])
+        line = Line(port)
+        for request, right in zip(requests, wanted, strict=True):
+            answer, answer_bytes = endpoint.ask(line, request)
+            errors.append(relative_error(answer, right, endpoint.workload.outputs))
+        line.close()
+    if not max(errors) <= tolerance:
+        raise PerfError(
+            f"{label} answers {endpoint.workload.name} with a difference of {max(errors):.2g} of torch's RMS; wanted "
+            f"at most {tolerance:g}, since only equal work can be compared. Were the repository and --weights made "
+            "from the same weights? avedge export makes it anew.",
+            exit_code=6,
+        )
+    return max(errors), answer_bytes
+
+
+def _first_answer(endpoint: Endpoint, port: int, request: dict[str, Array]) -> None:
+    """Wait for the first answer; LitServe's fast queue can lose a message to a process that just came up."""
+    for attempt in range(_FIRST_ATTEMPTS):
+        line = Line(port, _FIRST_S)
+        try:
+            endpoint.ask(line, request)
+            return
+        except PerfError:
+            if attempt == _FIRST_ATTEMPTS - 1:
+                raise
+        finally:
+            line.close()
 
 
 def load(contender: Contender, concurrency: int, seconds: float, warmup_s: float = _WARMUP_S) -> Rates:

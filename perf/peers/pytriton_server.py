@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
-from pytriton.triton import Triton, TritonConfig
+from pytriton.triton import Triton, TritonConfig, TritonSecurityConfig
 
 from perf.peers.chains import Chain
 from perf.peers.setting import Assignment
@@ -36,7 +36,8 @@ def main() -> None:
         allow_metrics=False,
         exit_timeout_secs=5,
     )
-    with Triton(config=config, workspace=Path(assignment.scratch, "workspace")) as triton:
+    security = TritonSecurityConfig(restricted_endpoints=[])  # perf_analyzer asks for the model's config
+    with Triton(config=config, security_config=security, workspace=Path(assignment.scratch, "workspace")) as triton:
         triton.bind(
             model_name=workload.name,
             infer_func=callables,
@@ -53,5 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # an interrupt unwinds it; SIGTERM would not
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an interrupt unwinds it; SIGTERM would not
     main()
