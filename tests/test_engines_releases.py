@@ -67,6 +67,7 @@ def tensorrt(version: str, *, deaf: bool = False, stubborn: bool = False, withou
             return Config(flags.TF32, stubborn=stubborn)
 
     return SimpleNamespace(
+        __name__="tensorrt",
         __version__=version,
         ILogger=Logger,
         Builder=Builder,

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from export.contract import Model
 from export.engines import layers, profiles, timing_cache
-from export.engines.library import Library, find_gpu, load_library, member, require_gpu
+from export.engines.library import Library, load_library, member, require_gpu
 from export.engines.manifest import Evidence, Manifest
 from export.engines.profiles import Profile
 from export.errors import ExportError
@@ -25,7 +25,12 @@ PLAN_FILE = "model.plan"
 MANIFEST_FILE = "model.plan.json"
 # Said by CUDA on a machine without a GPU while TensorRT for RTX builds all the same.
 _NOISE = "cudaError 35"
-_NO_GPU = "no GPU is here, and without one no engine can be loaded, neither to be inspected nor to be run"
+_AHEAD_OF_TIME = (
+    "built ahead of time: such an engine is compiled by the GPU that first loads it, before that it can neither be "
+    "inspected nor run"
+)
+# TensorRT for RTX builds for several GPUs at once; said, so that the machine that builds decides nothing.
+_RTX_GPUS = {"SM86": "8.6", "SM89": "8.9", "SM120": "12.0"}
 _INSPECTED = "TensorRT's inspector, at detailed verbosity and the usual shapes"
 
 
@@ -68,20 +73,20 @@ def build(
     """
     options, profile = options or Options(), profile or profiles.profile_of(model)
     trt = load_library(library)
-    gpu = require_gpu() if library == "tensorrt" else find_gpu()
+    gpu = require_gpu() if library == "tensorrt" else None
     parsed = _read(graph, model)
     profiles.require_fit(model.name, profile, parsed)
     logger = Log(trt)
     construction = Construction(trt, logger, model, options)
     construction.parse(graph)
     cache_file = None
-    if gpu is not None and library == "tensorrt":
+    if gpu is not None:
         cache_file = options.timing_cache or timing_cache.default_path(str(trt.__version__), gpu)
     plan, seconds, cache = construction.build(profile, cache_file)
     said = layers.graph_layers(parsed)
     runner = None
     if gpu is None:
-        done, source, because = layers.network_layers(construction.network), "network", _NO_GPU
+        done, source, because = layers.network_layers(construction.network), "network", _AHEAD_OF_TIME
     else:
         from export.engines.running import EngineRunner
 
@@ -103,13 +108,14 @@ def build(
         library=library,
         library_version=str(trt.__version__),
         gpu=gpu,
+        built_for=(gpu.compute_capability,) if gpu else tuple(_RTX_GPUS.values()),
         flags=construction.flags,
         profile=profile,
         timing_cache=cache,
         build_s=seconds,
         evidence=Evidence(source, because, done, verdict),
         parity=parity,
-        parity_missing=_NO_GPU if parity is None else None,
+        parity_missing=_AHEAD_OF_TIME if parity is None else None,
     )
     return {PLAN_FILE: plan, MANIFEST_FILE: manifest.content()}
 
@@ -150,6 +156,10 @@ class Construction:
         self._set("TF32", self.tf32)
         self._set("VERSION_COMPATIBLE", options.version_compatible)
         self._config.profiling_verbosity = member(trt.ProfilingVerbosity, "DETAILED")
+        if trt.__name__ == "tensorrt_rtx":
+            self._config.num_compute_capabilities = len(_RTX_GPUS)
+            for place, name in enumerate(_RTX_GPUS):
+                self._config.set_compute_capability(member(trt.ComputeCapability, name), place)
 
     @property
     def flags(self) -> tuple[str, ...]:

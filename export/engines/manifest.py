@@ -36,7 +36,8 @@ class Manifest:
     plan: bytes
     library: str
     library_version: str
-    gpu: Gpu | None
+    gpu: Gpu | None  # where it was built; None for TensorRT for RTX, which needs none
+    built_for: tuple[str, ...]  # compute capabilities that it runs on
     flags: tuple[str, ...]
     profile: Profile
     timing_cache: dict[str, str] | None
@@ -59,6 +60,7 @@ class Manifest:
             "library": self.library,
             "library_version": self.library_version,
             "gpu": asdict(self.gpu) if self.gpu else None,
+            "built_for": list(self.built_for),
             "flags": list(self.flags),
             "profile": {name: asdict(sizes) for name, sizes in self.profile.items()},
             "timing_cache": self.timing_cache,
