@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,11 @@ def parsed(models: Path, *words: str) -> argparse.Namespace:
 
 def build(models: Path, *words: str) -> int:
     return commands.run(parsed(models, "--library", "tensorrt_rtx", "--models", NAME, *words))
+
+
+def test_the_verbs_help_needs_no_library(root: Path) -> None:
+    code = "import sys, export.engines.commands; sys.exit(bool({'onnx', 'torch', 'tensorrt_rtx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 def test_an_engine_is_written_with_its_manifest_and_its_layers_are_told(
