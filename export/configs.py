@@ -77,9 +77,6 @@ _THREAD_PARAMETERS: dict[Target, tuple[str, str]] = {
     "onnxruntime": ("intra_op_thread_count", "inter_op_thread_count"),
     "torchscript": ("INTRA_OP_THREAD_COUNT", "INTER_OP_THREAD_COUNT"),
 }
-# A request that waited this long is refused; its client has most likely given up. (A queue-size limit on a model inside
-# an ensemble crashes servers before 2.67 when it is reached, so time is the bound.)
-_QUEUE_TIMEOUT_MICROSECONDS = 30_000_000
 
 
 def output_name(model: Model, position: int, target: Target) -> str:
@@ -141,11 +138,9 @@ def model_config(model: Model, target: Target) -> model_config_pb2.ModelConfig:
         "dynamic_batching": {
             "preferred_batch_size": [scheduling.preferred_batch] if scheduling.preferred_batch else [],
             "max_queue_delay_microseconds": scheduling.delay_microseconds,
-            "default_queue_policy": {
-                "timeout_action": "REJECT",
-                "default_timeout_microseconds": _QUEUE_TIMEOUT_MICROSECONDS,
-                "allow_timeout_override": True,
-            },
+            # No queue policy. With a time limit in it, Triton 2.51 now and then forgets a request that came while all
+            # instances were busy, for 500 ms. A limit of its size kills servers before 2.67 inside an ensemble. The
+            # client's deadline is the bound: a request whose client has gone is dropped from the queue.
         },
         "model_warmup": _warmup(model),
         "parameters": _parameters(facts),
