@@ -3,11 +3,14 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.engines.layers import Layer, compare, graph_layers, inspected_layers, require_agreement
+from export.engines.spelling import for_tensorrt
 from export.errors import ExportError
+from export.parity import onnx_runner
 
 
 def named(name: str, precision: str, *, product: bool = True) -> Layer:
@@ -34,19 +37,19 @@ def test_an_engine_that_ignored_its_graphs_precision_altogether_is_refused() -> 
     assert partly.finer == ("Conv a: fp32, the graph says fp16",)
 
 
-def test_a_quantised_product_is_int8_in_the_graph_and_the_rest_is_not() -> None:
-    scale, zero = np.array(0.1, np.float32), np.array(0, np.int8)
+def quantised(kind: type[np.int8] | type[np.uint8], zero_point: int = 0) -> onnx.ModelProto:
+    """Two products, of which the first takes quantised tensors; its activation in that type."""
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="q"),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="d"),
         helper.make_node("Unsqueeze", ["d", "axis"], ["u"], name="u"),
-        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["wd"], name="wd"),
+        helper.make_node("DequantizeLinear", ["w", "scale", "zero_w"], ["wd"], name="wd"),
         helper.make_node("Conv", ["u", "wd"], ["y"], name="quantised"),
         helper.make_node("Conv", ["y", "v"], ["z"], name="plain"),
     ]
     weights = {
-        "scale": scale, "zero": zero, "axis": np.array([1]),
-        "w": np.ones((2, 1, 1), np.int8), "v": np.ones((2, 2, 1), np.float32),
+        "scale": np.array(0.1, np.float32), "zero": np.array(zero_point, kind), "axis": np.array([1]),
+        "zero_w": np.array(0, np.int8), "w": np.ones((2, 1, 1), np.int8), "v": np.ones((2, 2, 1), np.float32),
     }  # fmt: skip
     graph = helper.make_graph(
         nodes,
@@ -55,9 +58,30 @@ def test_a_quantised_product_is_int8_in_the_graph_and_the_rest_is_not() -> None:
         [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 2, 8])],
         initializer=[numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    said = {layer.name: layer.precision for layer in graph_layers(model)}
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_a_quantised_product_is_int8_in_the_graph_and_the_rest_is_not() -> None:
+    said = {layer.name: layer.precision for layer in graph_layers(quantised(np.int8))}
     assert (said["quantised"], said["plain"], said["q"], said["d"]) == ("int8", "fp32", "fp32", "int8")
+
+
+def test_unsigned_steps_from_zero_become_signed_ones_of_the_same_range() -> None:
+    spelled = for_tensorrt(quantised(np.uint8))
+    onnx.checker.check_model(spelled, full_check=True)
+    positive = np.abs(np.random.default_rng(0).standard_normal((3, 8))).astype(np.float32) * 8
+    unsigned, signed = (
+        onnx_runner(graph.SerializeToString())({"x": positive})["z"] for graph in (quantised(np.uint8), spelled)
+    )
+    step = 0.1 * 255 / 127
+    assert np.abs(unsigned - signed).max() <= (step / 2 + 0.1 / 2) * 0.1 * 2 + 1e-5  # weights of 0.1, summed over two
+    assert np.abs(signed).max() > 2.6  # the range is kept: signed steps of 0.1 would end at 12.7 * 0.2
+    assert {layer.name: layer.precision for layer in graph_layers(spelled)}["quantised"] == "int8"
+
+
+def test_other_graphs_are_left_as_they_are() -> None:
+    for graph in (quantised(np.int8), quantised(np.uint8, zero_point=3)):
+        assert for_tensorrt(graph) is graph
 
 
 # Written as TensorRT 10 and 11 write it; no engine of theirs can be built or loaded without a GPU.

@@ -19,6 +19,7 @@ from export.engines import layers, profiles, timing_cache
 from export.engines.library import Library, load_library, member, require_gpu
 from export.engines.manifest import Evidence, Manifest
 from export.engines.profiles import Profile
+from export.engines.spelling import for_tensorrt
 from export.errors import ExportError
 
 PLAN_FILE = "model.plan"
@@ -74,11 +75,12 @@ def build(
     options, profile = options or Options(), profile or profiles.profile_of(model)
     trt = load_library(library)
     gpu = require_gpu() if library == "tensorrt" else None
-    parsed = _read(graph, model)
+    parsed = for_tensorrt(_read(graph, model))
+    spelled = parsed.SerializeToString()
     profiles.require_fit(model.name, profile, parsed)
     logger = Log(trt)
     construction = Construction(trt, logger, model, options)
-    construction.parse(graph)
+    construction.parse(spelled)
     cache_file = None
     if gpu is not None:
         cache_file = options.timing_cache or timing_cache.default_path(str(trt.__version__), gpu)
@@ -99,7 +101,9 @@ def build(
         from export.engines.proof import prove
         from export.parity import onnx_runner
 
-        parity = prove(model, runner, onnx_runner(graph), _tolerances(model, precision))
+        # TF32 has the digits of fp16.
+        allowed = _tolerances(model, "fp16" if construction.tf32 and precision == "fp32" else precision)
+        parity = prove(model, runner, onnx_runner(spelled), allowed)
     manifest = Manifest(
         model=model.name,
         precision=precision,
@@ -225,9 +229,11 @@ class Construction:
 
 
 def _tolerances(model: Model, precision: str) -> dict[str, float]:
-    from export.parity import TOLERANCES
+    """Largest difference allowed of each output, as a share of its peak."""
+    from export.thresholds import peak_tolerances
 
-    return {tensor.name: TOLERANCES[tensor.name] for tensor in model.outputs}
+    allowed = peak_tolerances(precision)
+    return {tensor.name: allowed[tensor.name] for tensor in model.outputs}
 
 
 def _fault(error: Any) -> str:
