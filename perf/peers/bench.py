@@ -237,6 +237,7 @@ class _Bench:
                     self._failures.append({"contender": peer.name, "what": setting.words(), "why": str(error)})
                     continue
                 rates[setting] = seen.per_s
+                self._progress(f"  {seen.per_s:.1f}/s, p95 {seen.p95_ms:.0f} ms")
                 tried.append(row | asdict(seen))
             if not rates:
                 raise PerfError(f"{peer.name} could not be measured: {tried[-1]['failed']}")
@@ -259,6 +260,10 @@ class _Bench:
                         self._failures.append({"contender": one.label, "what": what, "why": str(error)})
                     finally:
                         one.endpoint.switch(False)
+            seen = (
+                (one, max((own[-1].per_s for own in one.rounds.values() if own), default=0.0)) for one in contenders
+            )
+            self._progress("  " + ", ".join(f"{one.label} {per_s:.1f}/s" for one, per_s in seen))
 
     def _served_stages(self, ours: Contender, levels: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What each served model takes of a request, from the server's own statistics at our best level."""

@@ -26,7 +26,6 @@ from serve.runtime import shared_python_folder
 
 _START_S, _STOP_S, _POLL_S = 180.0, 10.0, 0.05
 _LOG_LINES = 15
-_START_ATTEMPTS = 3
 Answer = dict[str, Array]
 
 # Two cores, so: one worker with two threads, or two with one; batches or none. Torch's channels-last format pays where
@@ -53,11 +52,13 @@ class Peer:
     health: str  # path that answers 200 when it is ready
     settings: Mapping[str, tuple[Setting, ...]]  # that are tried, by workload
     kserve: bool = False  # speaks Triton's protocol
+    starts: int = 1  # attempts at it
     replicated: bool = False  # each worker is a server of its own, behind what a load balancer would be
 
 
 PEERS = (
-    Peer("PyTriton", "perf.peers.pytriton_server", "/v2/models/{workload}/ready", _BATCHED, kserve=True),
+    # PyTriton's models look for a socket that may not listen yet, and give up at once: it gets three starts.
+    Peer("PyTriton", "perf.peers.pytriton_server", "/v2/models/{workload}/ready", _BATCHED, kserve=True, starts=3),
     Peer("LitServe", "perf.peers.litserve_server", "/health", _BATCHED),
     Peer("FastAPI", "perf.peers.fastapi_server", "/health", _SINGLE, replicated=True),
 )
@@ -133,12 +134,11 @@ def serving_peer(
         PerfError: It does not start.
     """
     with ExitStack() as stack:
-        for left in reversed(range(_START_ATTEMPTS)):
+        for left in reversed(range(peer.starts)):
             with ExitStack() as attempt:
                 try:
                     endpoint = _launch(attempt, peer, workload, setting, weights)
                 except PerfError:
-                    # PyTriton's models look for a socket that may not listen yet, and give up at once.
                     if not left:
                         raise
                     continue
