@@ -34,7 +34,7 @@ def main() -> None:
         grpc_address=HOST,
         grpc_port=assignment.grpc_port,
         allow_metrics=False,
-        exit_timeout_secs=5,
+        exit_timeout_secs=1,
     )
     security = TritonSecurityConfig(restricted_endpoints=[])  # perf_analyzer asks for the model's config
     with Triton(config=config, security_config=security, workspace=Path(assignment.scratch, "workspace")) as triton:
