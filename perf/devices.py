@@ -79,6 +79,11 @@ class Device:
             latencies.append(time.perf_counter() - before)
         return rates(latencies, sum(latencies))
 
+    def measured(self, call: Callable[[], object], seconds: float) -> tuple[Rates, float]:
+        """Latency, and calls a second: on a CPU both come of the same calls."""
+        latency = self.latency(call, seconds)
+        return latency, 1000 / latency.p50_ms if self.kind == "cpu" else self.calls_per_s(call, seconds)
+
     def calls_per_s(self, call: Callable[[], object], seconds: float) -> float:
         """Calls queued without waiting, between two events of the GPU; on a CPU one after another."""
         if self.kind == "cpu":

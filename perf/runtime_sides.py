@@ -54,7 +54,7 @@ class Network:
 
     name: str
     module: nn.Module  # fp32, on the CPU, in evaluation mode
-    repository: Path  # of exported artefacts in the same sizes and in the precision that is measured
+    repository: Path | None  # of exported artefacts in the same sizes and in the precision that is measured
 
 
 def module_of(name: str, preset: str) -> nn.Module:
@@ -254,6 +254,8 @@ def _autocast(call: Call, device: Device, precision: Precision) -> Call:
 
 
 def _artefact(network: Network, name: str) -> Path:
+    if network.repository is None:
+        raise UnavailableError("no repository of this preset and precision is given")
     try:
         return newest_artefact(network.repository, network.name, name)
     except PerfError as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perf.runtime_sides import Call
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-_SLOW_S = 0.5  # one call at a batch of one: larger batches would tell nothing new for many minutes
+_SLOW_S = 0.2  # one call at a batch of one: larger batches would tell nothing new for many minutes
 
 Progress = Callable[[str], None]
 
@@ -37,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what to run on (%(default)s)")
     parser.add_argument("--preset", choices=("compact", "paper"), default="compact",
                         help="compact: the committed weights; paper: the papers' sizes, random weights")  # fmt: skip
-    parser.add_argument("--repository", type=Path, default=REPOSITORY,
-                        help="fp32 artefacts of the same preset (%(default)s)")  # fmt: skip
+    parser.add_argument("--repository", type=Path,
+                        help=f"fp32 artefacts of the same preset; default: {REPOSITORY} for compact, none for paper "
+                        "(make one: avedge export --untrained paper)")  # fmt: skip
     parser.add_argument("--fp16-repository", type=Path, help="the same in fp16: avedge export --precision fp16")
     parser.add_argument("--models", type=names_in, default=tuple(SHAPES), help="comma-separated; default: all six")
     parser.add_argument("--runtimes", type=names_in, default=tuple(SIDES), help="comma-separated; default: all five")
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", type=numbers_in, default=(1, 4, 8), help="items in one call (1,4,8)")
     parser.add_argument("--rounds", type=int, default=3, help="each side is measured so often (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="of one side in one round (%(default)s)")
-    parser.add_argument("--compile-s", type=float, default=150.0,
+    parser.add_argument("--compile-s", type=float, default=100.0,
                         help="time for torch.compile; then it is left out (%(default)s)")  # fmt: skip
 
 
@@ -104,13 +105,25 @@ def tables(record: Record) -> list[Table]:
                     side["best_batch"],
                     100 * side["of_limit_latency"],
                     100 * side["of_limit_throughput"],
+                    side["ready_s"],
                 )
             )
-    columns = ("model", "runtime", "p50 ms", "p95 ms", "p99 ms", "best items/s", "at batch", "% limit", "% limit best")
+    columns = (
+        "model",
+        "runtime",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "best items/s",
+        "at batch",
+        "% limit",
+        "% best",
+        "ready s",
+    )
     note = (
         "p50, p95, p99: latency at a batch of one. % limit: what the device's matrix product or its copy would need at "
-        "least for the operations, or for weights, inputs and outputs, over what was needed; at a batch of one, and "
-        "at the best batch. "
+        "least for the operations, or for weights, inputs and outputs, over what was needed; at a batch of one, and at "
+        "the best batch. ready: seconds to load or compile and to run each batch once. "
     )
     left_out = " ".join(f"Left out: {reason} ({', '.join(names)})." for reason, names in skipped.items())
     return [bounds, Table("runtimes", columns, tuple(rows), note + left_out, digits=2)]
@@ -134,9 +147,11 @@ def _model(
     for precision in args.precisions:
         for runtime in args.runtimes:
             sides.append({"runtime": runtime, "precision": precision})
+            began = time.perf_counter()
             try:
                 network = Network(name, module, _repository(args, precision))
                 ready[len(sides) - 1] = _prepared(network, runtime, precision, device, compiling, args, progress)
+                sides[-1]["ready_s"] = time.perf_counter() - began
             except UnavailableError as reason:
                 sides[-1]["skipped"] = str(reason)
     found: dict[tuple[int, int], list[Any]] = {}
@@ -144,8 +159,7 @@ def _model(
         progress(f"{name}: round {number + 1} of {args.rounds}, {len(ready)} sides")
         for place, calls in ready.items():
             for batch, call in calls.items():
-                latency = device.latency(call, args.seconds)
-                found.setdefault((place, batch), []).append((latency, device.calls_per_s(call, args.seconds)))
+                found.setdefault((place, batch), []).append(device.measured(call, args.seconds))
     for place, calls in ready.items():
         levels = [_level(batch, found[place, batch]) for batch in calls]
         precision = sides[place]["precision"]
@@ -246,12 +260,10 @@ def _prepared(
     return calls
 
 
-def _repository(args: argparse.Namespace, precision: Precision) -> Path:
-    if precision == "fp32":
-        return Path(args.repository)
-    if args.fp16_repository is None:
-        return Path("no fp16 repository")
-    return Path(args.fp16_repository)
+def _repository(args: argparse.Namespace, precision: Precision) -> Path | None:
+    """Where the artefacts of this preset and precision are; None where nobody said."""
+    given: Path | None = args.repository if precision == "fp32" else args.fp16_repository
+    return given or (REPOSITORY if (args.preset, precision) == ("compact", "fp32") else None)
 
 
 def _level(batch: int, found: list[Any]) -> dict[str, Any]:
