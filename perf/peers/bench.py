@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +13,13 @@ import numpy as np
 
 from clients.connection import Connection
 from perf import environment, inputs
-from perf.closed_loop import Rates
 from perf.errors import PerfError
 from perf.peers import aims, calibration
 from perf.peers.chains import Chain
 from perf.peers.contenders import PEERS, Endpoint, Peer, serving_peer
-from perf.peers.load import Job
+from perf.peers.measured import EXACT, WARMUP_S, Contender, compared, load
 from perf.peers.setting import Setting
-from perf.peers.wire import WORKLOADS, Array, Line, Workload, relative_error
+from perf.peers.wire import WORKLOADS, Workload
 from perf.record import Record
 from perf.served import Server
 from train.environment import command_line
@@ -33,12 +28,8 @@ Progress = Callable[[str], None]
 OURS = "avedge"
 REPEATED = "avedge, faces repeated"
 CHECKED = 4  # answers of each contender that are compared
-_EXACT = 1e-3  # the largest RMS difference from torch of what computes the same in float32, as a share of the RMS
 _ALIKE = 0.5  # of another precision; its own thresholds are held where it is exported, here only mix-ups are caught
 _TUNED_AT = 4  # requests in flight
-_WARMUP_S = 0.4
-_OVERHEAD_S = 90.0  # for a load to start, and for its last answers
-_FIRST_ATTEMPTS, _FIRST_S = 4, 20.0
 
 
 @dataclass(frozen=True)
@@ -65,27 +56,6 @@ class Plan:
             raise PerfError("--concurrency, --rounds and --seconds want numbers from 1; nothing is measured else.", 2)
 
 
-@dataclass
-class Contender:
-    """One server under one kind of load."""
-
-    label: str
-    endpoint: Endpoint
-    marked: bool  # every face made distinct
-    tolerance: float = _EXACT
-    requests: tuple[str, ...] = ()  # files
-    marks: tuple[int, ...] = ()
-    answer_bytes: int = 0
-    error: float = float("nan")  # against torch
-    rounds: dict[int, list[Rates]] = field(default_factory=dict)  # by requests in flight
-
-    def level(self, concurrency: int) -> dict[str, Any]:
-        """The medians over the rounds."""
-        rounds = [asdict(rates) for rates in self.rounds[concurrency]]
-        middle = {key: statistics.median(rates[key] for rates in rounds) for key in rounds[0]}
-        return {"contender": self.label, "concurrency": concurrency, **middle, "rounds": rounds}
-
-
 def bench(plan: Plan, progress: Progress) -> Record:
     """Measure every workload.
 
@@ -108,21 +78,21 @@ def bench(plan: Plan, progress: Progress) -> Record:
         environment=stamp,
         settings={key: value for key, value in asdict(plan).items() if not isinstance(value, Path) and key != "also"},
         figures=figures,
-        aims=tuple(aims.of(name, figures[name], OURS) for name in plan.workloads),
+        aims=tuple(aim for name in plan.workloads for aim in aims.of(name, figures[name], OURS)),
         complete=all(not workload["failures"] for workload in figures.values()),
     )
 
 
 @contextmanager
-def _embedded(repository: Path) -> Iterator[tuple[str, str, int]]:
-    """One of our repositories, served: its folder's name, its gRPC endpoint and its HTTP port."""
+def _embedded(repository: Path) -> Iterator[tuple[str, str, int, int]]:
+    """One of our repositories, served: its folder's name, its gRPC endpoint, its HTTP port and its process id."""
     from serve.launcher import EmbeddedTriton
 
     with EmbeddedTriton(repository) as server:
-        yield repository.resolve().name, server.grpc_url, int(server.http_url.rpartition(":")[2])
+        yield repository.resolve().name, server.grpc_url, int(server.http_url.rpartition(":")[2]), server.pid
 
 
-def _version_of(served: tuple[str, str, int]) -> str:
+def _version_of(served: tuple[str, str, int, int]) -> str:
     server = Server(served[1])
     try:
         return server.version()
@@ -137,7 +107,7 @@ class _Bench:
         self,
         plan: Plan,
         workload: Workload,
-        served: Sequence[tuple[str, str, int]],
+        served: Sequence[tuple[str, str, int, int]],
         folder: Path,
         progress: Progress,
     ) -> None:
@@ -166,6 +136,7 @@ class _Bench:
                 one.level(concurrency) for one in contenders for concurrency in one.rounds if one.rounds[concurrency]
             ]
             served_stages = self._served_stages(contenders[0], levels)
+            costs = self._costs(contenders, levels)
             checked = self._calibrate(contenders, levels)
         return {
             "inputs": {name: list(array.shape) for name, array in self._requests[0].items()},
@@ -177,6 +148,7 @@ class _Bench:
             "perf_analyzer": checked,
             "torch_ms_on_one_thread": self._torch_stages,
             "served_ms": served_stages,
+            "processor_ms": costs,
             "failures": self._failures,
         }
 
@@ -186,9 +158,9 @@ class _Bench:
     def _ours(self) -> list[Contender]:
         """Our servers: with faces that never come twice, with faces that do, and the further repositories."""
         found = []
-        for index, (folder, grpc_url, port) in enumerate(self._served):
-            endpoint = Endpoint(OURS, self._workload, (port,), True, grpc_url)
-            label, tolerance = (OURS, _EXACT) if index == 0 else (f"{OURS} ({folder})", _ALIKE)
+        for index, (folder, grpc_url, port, pid) in enumerate(self._served):
+            endpoint = Endpoint(OURS, self._workload, (port,), True, grpc_url, servers=(pid,))
+            label, tolerance = (OURS, EXACT) if index == 0 else (f"{OURS} ({folder})", _ALIKE)
             found.append(self._prepared(Contender(label, endpoint, marked=True, tolerance=tolerance)))
             if index == 0 and self._workload.face:
                 found.append(self._prepared(Contender(REPEATED, endpoint, marked=False)))
@@ -231,7 +203,7 @@ class _Bench:
                 try:
                     with self._serve(peer, setting) as endpoint:
                         contender = self._prepared(Contender(peer.name, endpoint, marked=True))
-                        seen = load(contender, _TUNED_AT, self._plan.tune_seconds, warmup_s=2 * _WARMUP_S)
+                        seen = load(contender, _TUNED_AT, self._plan.tune_seconds, warmup_s=2 * WARMUP_S)
                 except PerfError as error:
                     tried.append(row | {"failed": str(error)})
                     self._failures.append({"contender": peer.name, "what": setting.words(), "why": str(error)})
@@ -264,6 +236,28 @@ class _Bench:
                 (one, max((own[-1].per_s for own in one.rounds.values() if own), default=0.0)) for one in contenders
             )
             self._progress("  " + ", ".join(f"{one.label} {per_s:.1f}/s" for one, per_s in seen))
+
+    def _costs(self, contenders: Sequence[Contender], levels: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        """Processor time per request of each contender at its best level: in its first process, and in those below."""
+        costs = {}
+        for one in contenders:
+            own = [level for level in levels if level["contender"] == one.label]
+            if not own:
+                continue
+            concurrency = max(own, key=lambda level: float(level["per_s"]))["concurrency"]
+            one.endpoint.switch(True)
+            try:
+                before = one.endpoint.cpu_s()
+                rates = load(one, concurrency, self._plan.seconds, warmup_s=0.0)
+                after = one.endpoint.cpu_s()
+            except PerfError as error:
+                self._failures.append({"contender": one.label, "what": "processor time", "why": str(error)})
+                continue
+            finally:
+                one.endpoint.switch(False)
+            first, below = (1000 * (now - then) / rates.count for now, then in zip(after, before, strict=True))
+            costs[one.label] = {"first_process_ms": first, "processes_below_ms": below}
+        return costs
 
     def _served_stages(self, ours: Contender, levels: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What each served model takes of a request, from the server's own statistics at our best level."""
@@ -318,90 +312,3 @@ class _Bench:
                 }
             )
         return rows
-
-
-def compared(
-    label: str,
-    endpoint: Endpoint,
-    requests: Sequence[dict[str, Array]],
-    wanted: Sequence[dict[str, Array]],
-    tolerance: float,
-) -> tuple[float, int]:
-    """Ask each port of an endpoint, and compare its answers with torch's.
-
-    Returns:
-        the largest RMS difference as a share of torch's RMS; the length of an answer's body.
-
-    Raises:
-        PerfError: It does not answer, or differently (6).
-    """
-    errors, answer_bytes = [], 0
-    for port in endpoint.ports:
-        _first_answer(endpoint, port, requests[0])
-        line = Line(port)
-        for request, right in zip(requests, wanted, strict=True):
-            answer, answer_bytes = endpoint.ask(line, request)
-            errors.append(relative_error(answer, right, endpoint.workload.outputs))
-        line.close()
-    if not max(errors) <= tolerance:
-        raise PerfError(
-            f"{label} answers {endpoint.workload.name} with a difference of {max(errors):.2g} of torch's RMS; wanted "
-            f"at most {tolerance:g}, since only equal work can be compared. Were the repository and --weights made "
-            "from the same weights? avedge export makes it anew.",
-            exit_code=6,
-        )
-    return max(errors), answer_bytes
-
-
-def _first_answer(endpoint: Endpoint, port: int, request: dict[str, Array]) -> None:
-    """Wait for the first answer; LitServe's fast queue can lose a message to a process that just came up."""
-    for attempt in range(_FIRST_ATTEMPTS):
-        line = Line(port, _FIRST_S)
-        try:
-            endpoint.ask(line, request)
-            return
-        except PerfError:
-            if attempt == _FIRST_ATTEMPTS - 1:
-                raise
-        finally:
-            line.close()
-
-
-def load(contender: Contender, concurrency: int, seconds: float, warmup_s: float = _WARMUP_S) -> Rates:
-    """Load one contender from a process of its own.
-
-    Raises:
-        PerfError: It gave a wrong answer or none.
-    """
-    job = Job(
-        ports=contender.endpoint.ports,
-        requests=contender.requests,
-        answer_bytes=contender.answer_bytes,
-        concurrency=concurrency,
-        seconds=seconds,
-        warmup_s=warmup_s,
-        marks=contender.marks,
-    )
-    command = [sys.executable, "-m", "perf.peers.load"]
-    try:
-        answer = subprocess.run(
-            command,
-            input=json.dumps(asdict(job)),
-            capture_output=True,
-            text=True,
-            timeout=seconds + warmup_s + _OVERHEAD_S,
-            cwd=environment.ROOT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise PerfError(f"{contender.label} did not answer in {error.timeout:.0f} s of load.", exit_code=7) from error
-    if answer.returncode != 0:
-        said = answer.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise PerfError(f"The load on {contender.label}, {concurrency} in flight, broke off: {said[0][-300:]}")
-    rates = Rates(**json.loads(answer.stdout))
-    if not rates.count:
-        raise PerfError(
-            f"{contender.label} answered nothing within {seconds:g} s, {concurrency} in flight; a stretch has to hold "
-            "several requests: raise --seconds."
-        )
-    return rates

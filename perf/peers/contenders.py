@@ -74,7 +74,7 @@ class Endpoint:
     kserve: bool
     grpc_url: str = ""  # where it has one
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of the answers, for the plain form
-    servers: tuple[int, ...] = ()  # process groups of a peer
+    servers: tuple[int, ...] = ()  # process ids; of a peer also process groups
     setting: Setting | None = None  # of a peer
 
     def switch(self, on: bool) -> None:
@@ -82,8 +82,13 @@ class Endpoint:
 
         LitServe polls for batches every millisecond.
         """
-        for server in self.servers:
+        for server in self.servers if self.setting else ():
             _switch(server, on)
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Processor time so far: of the servers themselves, and of all processes below them."""
+        below = [pid for server in self.servers for pid in _descendants(server)]
+        return sum(map(_cpu_s, self.servers)), sum(map(_cpu_s, below))
 
     def request(self, request: Answer) -> bytes:
         """A request's tensors as the bytes that are sent."""
@@ -224,6 +229,23 @@ def marked_processes(mark: str) -> list[int]:
             if os.fsencode(mark) in entry.read_bytes():
                 found.append(int(entry.parent.name))
     return found
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system time of one process; 0 for one that is gone."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _free_ports(count: int) -> list[int]:
