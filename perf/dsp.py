@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=numbers_in, default=(GRIFFIN_LIM_ITERATIONS, 10), help="(2,10)")
     parser.add_argument("--batches", type=numbers_in, default=(1, 4), help="items at a time (1,4)")
     parser.add_argument("--samples", type=numbers_in, default=(31_840, 127_840), help="at 16 kHz (31840,127840)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each comparison (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison (%(default)s)")
 
 
 def measure(args: argparse.Namespace, progress: Callable[[str], None]) -> Record:

@@ -22,7 +22,7 @@ Form = Callable[..., "Array"]
 
 
 class Forms:
-    """Every exported form of the DSP modules: the served files, and traces made here where none is served."""
+    """Every exported form of the DSP modules: the served files, and exports made here where none is served."""
 
     def __init__(self, repository: Path, cores: int) -> None:
         self._repository = repository
@@ -35,9 +35,7 @@ class Forms:
 
         graph, script = self._contents(name, iterations)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # TorchScript is deprecated and says so; Triton's backend takes nothing else
+            warnings.simplefilter("ignore")  # TorchScript is deprecated; Triton's backend takes nothing else
             module = torch.jit.load(io.BytesIO(script))
 
         def by_torchscript(*inputs: Array) -> Array:
@@ -45,9 +43,8 @@ class Forms:
                 found = module(*map(torch.from_numpy, inputs))
             return np.asarray(found[-1] if isinstance(found, tuple) else found)
 
-        plural = {1: "1 thread"}
         forms: dict[str, Form] = {
-            f"{OURS}ONNX, {plural.get(count, f'{count} threads')}": _by_onnx(graph, count) for count in self.threads
+            f"{OURS}ONNX, {count} thread{'s' if count > 1 else ''}": _by_onnx(graph, count) for count in self.threads
         }
         return forms | {f"{OURS}TorchScript": by_torchscript}
 
