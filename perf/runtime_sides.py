@@ -42,6 +42,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 # Sums and phases that lose digits: fp32 in every precision.
 EXACT = frozenset({"facefilter_stft", "facefilter_griffin_lim"})
+_COMPILATIONS = 64  # of one function: networks that share code, at every batch and precision
 
 
 class UnavailableError(Exception):
@@ -120,7 +121,7 @@ def torch_compiled(network: Network, device: Device, precision: Precision) -> Si
         raise UnavailableError("torch.compile needs a C++ compiler on a CPU, and none is installed")
     if device.kind == "cuda" and importlib.util.find_spec("triton") is None:
         raise UnavailableError("torch.compile needs the package triton on CUDA, and it is not installed")
-    torch._dynamo.reset()  # else the graphs of other networks count against the limit of recompilations
+    torch._dynamo.config.recompile_limit = _COMPILATIONS  # beyond it, torch silently runs the module as it is
     module = torch.compile(_placed(network, device, precision), dynamic=False)
     return lambda inputs: _autocast(lambda: module(*inputs.values()), device, precision)
 
