@@ -14,7 +14,7 @@ import numpy as np
 from clients.connection import Connection
 from perf import environment, inputs
 from perf.errors import PerfError
-from perf.peers import aims, calibration
+from perf.peers import aims, calibration, costs
 from perf.peers.chains import Chain
 from perf.peers.contenders import PEERS, Endpoint, Peer, serving_peer
 from perf.peers.measured import EXACT, WARMUP_S, Contender, compared, load
@@ -135,8 +135,8 @@ class _Bench:
             levels = [
                 one.level(concurrency) for one in contenders for concurrency in one.rounds if one.rounds[concurrency]
             ]
-            served_stages = self._served_stages(contenders[0], levels)
-            costs = self._costs(contenders, levels)
+            served_stages = costs.served_ms(contenders[0], levels, self._workload.name, self._plan.seconds)
+            spent = costs.processor_ms(contenders, levels, self._plan.seconds, self._failures)
             checked = self._calibrate(contenders, levels)
         return {
             "inputs": {name: list(array.shape) for name, array in self._requests[0].items()},
@@ -148,7 +148,7 @@ class _Bench:
             "perf_analyzer": checked,
             "torch_ms_on_one_thread": self._torch_stages,
             "served_ms": served_stages,
-            "processor_ms": costs,
+            "processor_ms": spent,
             "failures": self._failures,
         }
 
@@ -236,45 +236,6 @@ class _Bench:
                 (one, max((own[-1].per_s for own in one.rounds.values() if own), default=0.0)) for one in contenders
             )
             self._progress("  " + ", ".join(f"{one.label} {per_s:.1f}/s" for one, per_s in seen))
-
-    def _costs(self, contenders: Sequence[Contender], levels: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        """Processor time per request of each contender at its best level: in its first process, and in those below."""
-        costs = {}
-        for one in contenders:
-            own = [level for level in levels if level["contender"] == one.label]
-            if not own:
-                continue
-            concurrency = max(own, key=lambda level: float(level["per_s"]))["concurrency"]
-            one.endpoint.switch(True)
-            try:
-                before = one.endpoint.cpu_s()
-                rates = load(one, concurrency, self._plan.seconds, warmup_s=0.0)
-                after = one.endpoint.cpu_s()
-            except PerfError as error:
-                self._failures.append({"contender": one.label, "what": "processor time", "why": str(error)})
-                continue
-            finally:
-                one.endpoint.switch(False)
-            first, below = (1000 * (now - then) / rates.count for now, then in zip(after, before, strict=True))
-            costs[one.label] = {"first_process_ms": first, "processes_below_ms": below}
-        return costs
-
-    def _served_stages(self, ours: Contender, levels: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What each served model takes of a request, from the server's own statistics at our best level."""
-        own = [level for level in levels if level["contender"] == ours.label]
-        concurrency = max(own, key=lambda level: float(level["per_s"]))["concurrency"]
-        server = Server(ours.endpoint.grpc_url)
-        try:
-            steps = server.steps(self._workload.name)
-            before = server.counters(steps)
-            load(ours, concurrency, self._plan.seconds)
-            shares = server.shares(before, server.counters(steps))
-        finally:
-            server.close()
-        found = {
-            share.model: {"compute_ms": share.compute_ms, "average_batch": share.average_batch} for share in shares
-        }
-        return {"concurrency": concurrency, "models": found}
 
     def _calibrate(self, contenders: Sequence[Contender], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """perf_analyzer over gRPC on whoever speaks it, at its best level: is the load generator what is measured?"""
