@@ -1,14 +1,16 @@
 """The proof that an artefact answers as its module does; a miss stops the export.
 
 Every artefact is run on inputs that it was not exported with: two batch sizes, two lengths where lengths change. The
-error of an output is its largest difference from torch, as a share of the output's largest value.
+error of an output is its largest difference from torch, as a share of the output's largest value; its SNR is the
+output's energy over that of all differences. What is allowed stands in `export.thresholds`.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,83 +22,97 @@ from torch import nn
 
 from export.contract import Model, is_dynamic
 from export.errors import ExportError
+from export.precision import Precision
 from export.samples import LONG_SAMPLES, SHORT_SAMPLES, sample_inputs
+from export.thresholds import TENSORS, TOLERANCES
 
+__all__ = [
+    "BATCHES", "TOLERANCES", "Array", "Parity", "Runner", "measure", "onnx_runner", "relative_error", "require",
+    "sample_cases", "torch_runner", "torchscript_runner",
+]  # fmt: skip
 Array = npt.NDArray[Any]
 Runner = Callable[[dict[str, Array]], dict[str, Array]]
 BATCHES = (1, 3)
-
-# Largest difference allowed, as a share of the output's peak.
-TOLERANCES: dict[str, float] = {
-    # One sum of 400 products in another order.
-    "magnitude": 1e-5,
-    "spectrum": 1e-5,
-    "log_mel": 1e-5,
-    # Convolutions in another order through some ten to thirty layers, then a sigmoid or a softmax.
-    "identity": 1e-4,
-    "separated_magnitude": 1e-4,
-    "attention": 1e-4,
-    "density": 1e-4,
-    "patch_importance": 1e-4,
-    "patch_estimates": 1e-4,
-    # Iterations renormalise the phase of bins that are all but silent, where rounding decides it.
-    "speech": 1e-3,
-    # A sum of 9,216 cells.
-    "count": 1e-5,
-    "patch_counts": 1e-5,
-}
+_ERRORS_ONLY = 3  # ONNX Runtime warns of every constant that its fusing leaves over
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest error seen for one output, and what was allowed."""
+    """Largest error and smallest SNR seen for one output, and what was allowed."""
 
     output: str
     error: float
     tolerance: float
+    snr_db: float = math.inf
+    least_snr_db: float = -math.inf
 
     @property
     def holds(self) -> bool:
         """Whether the artefact may be published; NaN never holds."""
-        return self.error <= self.tolerance
+        return self.error <= self.tolerance and self.snr_db >= self.least_snr_db
 
 
 def onnx_runner(content: bytes) -> Runner:
     """Run an ONNX graph with ONNX Runtime on the CPU."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def torchscript_runner(content: bytes, model: Model) -> Runner:
     """Run a TorchScript file made by this export, reloaded from its bytes."""
-    module = torch.jit.load(io.BytesIO(content))
+    return torch_runner(torch.jit.load(io.BytesIO(content)), model)
+
+
+def torch_runner(module: Callable[..., Any], model: Model) -> Runner:
+    """Run a module as it stands."""
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
         with torch.no_grad():
             found = module(*(torch.from_numpy(inputs[tensor.name]) for tensor in model.inputs))
-        return _named(model, found)
+        outputs = found if isinstance(found, tuple) else (found,)
+        return {tensor.name: value.numpy() for tensor, value in zip(model.outputs, outputs, strict=True)}
 
     return run
 
 
-def _named(model: Model, found: torch.Tensor | tuple[torch.Tensor, ...]) -> dict[str, Array]:
-    outputs = found if isinstance(found, tuple) else (found,)
-    return {tensor.name: value.numpy() for tensor, value in zip(model.outputs, outputs, strict=True)}
-
-
-def measure(module: nn.Module, model: Model, runner: Runner) -> list[Parity]:
-    """Compare an artefact with its module at two batch sizes and, where lengths change, two lengths."""
+def sample_cases(model: Model) -> Iterator[dict[str, Array]]:
+    """Inputs that nothing was exported or calibrated with: two batch sizes and, where lengths change, two lengths."""
     lengths = (SHORT_SAMPLES, LONG_SAMPLES) if is_dynamic(model.inputs) else (SHORT_SAMPLES,)
-    worst = dict.fromkeys((tensor.name for tensor in model.outputs), 0.0)
     for seed, (batch, samples) in enumerate(itertools.product(BATCHES, lengths), start=1):
-        inputs = sample_inputs(model, batch=batch, seed=seed, samples=samples)
-        with torch.no_grad():
-            wanted = _named(model, module(*inputs.values()))
-        found = runner({name: tensor.numpy() for name, tensor in inputs.items()})
-        for name in worst:
-            worst[name] = float(np.maximum(worst[name], relative_error(found[name], wanted[name])))
-    return [Parity(name, error, TOLERANCES[name]) for name, error in worst.items()]
+        made = sample_inputs(model, batch=batch, seed=seed, samples=samples)
+        yield {name: tensor.numpy() for name, tensor in made.items()}
+
+
+def measure(
+    module: nn.Module,
+    model: Model,
+    runner: Runner,
+    precision: Precision = "fp32",
+    cases: Iterable[dict[str, Array]] | None = None,
+) -> list[Parity]:
+    """Compare an artefact with its module.
+
+    Args:
+        module: what was trained.
+        model: the contract's entry.
+        runner: runs the artefact.
+        precision: whose tolerances hold.
+        cases: inputs by name, each with a batch axis; `sample_cases` when None.
+    """
+    reference = torch_runner(module, model)
+    worst = {tensor.name: (0.0, math.inf) for tensor in model.outputs}
+    for inputs in sample_cases(model) if cases is None else cases:
+        wanted, found = reference(inputs), runner(inputs)
+        for name, (error, snr_db) in worst.items():
+            seen = relative_error(found[name], wanted[name]), signal_to_noise_db(found[name], wanted[name])
+            worst[name] = float(np.maximum(error, seen[0])), float(np.minimum(snr_db, seen[1]))
+    allowed = TENSORS[precision]
+    return [
+        Parity(name, error, allowed[name].peak, snr_db, allowed[name].snr_db) for name, (error, snr_db) in worst.items()
+    ]
 
 
 def relative_error(found: Array, wanted: Array) -> float:
@@ -104,6 +120,17 @@ def relative_error(found: Array, wanted: Array) -> float:
     if found.shape != wanted.shape:
         return float("inf")
     return float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
+
+
+def signal_to_noise_db(found: Array, wanted: Array) -> float:
+    """Energy of the wanted values over that of the differences, dB; minus infinity when shapes differ."""
+    if found.shape != wanted.shape:
+        return -math.inf
+    noise = float(np.square(found - wanted, dtype=np.float64).sum())
+    signal = float(np.square(wanted, dtype=np.float64).sum())
+    if not math.isfinite(noise):
+        return -math.inf
+    return 10 * math.log10(max(signal, 1e-300) / noise) if noise else math.inf
 
 
 def require(model: Model, artefact: str, measured: list[Parity]) -> None:
@@ -116,6 +143,6 @@ def require(model: Model, artefact: str, measured: list[Parity]) -> None:
         if not parity.holds:
             raise ExportError(
                 f"{model.name}/{artefact}: {parity.output} differs from torch by {parity.error:.2e} of its peak, "
-                f"allowed are {parity.tolerance:.0e}. "
-                "It would answer otherwise than the trained module; nothing published."
+                f"allowed are {parity.tolerance:.0e}; its SNR is {parity.snr_db:.1f} dB, wanted is "
+                f"{parity.least_snr_db:.0f}. It would answer otherwise than the trained module; nothing published."
             )
