@@ -25,7 +25,7 @@ from typing import IO
 from serve import keeper
 from serve.checks import EMBEDDED_TARGETS, check_environment, check_port, check_repository
 from serve.errors import ServeError
-from serve.readiness import Endpoints, is_ready, prove_answers
+from serve.readiness import Endpoints, is_ready, prove_answers, warm_ensembles
 from serve.runtime import Wheel, assemble_backends, find_wheel, server_environment
 
 CACHE_BYTES = 64 << 20  # a face's identity takes 4 KiB: some fifteen thousand of them
@@ -101,6 +101,7 @@ class EmbeddedTriton:
             try:
                 self._wait_ready(deadline)
                 prove_answers(self.grpc_url, self._served)
+                warm_ensembles(self.grpc_url, self._served)
                 break
             except BaseException as error:  # an interrupt, too, must leave nothing running
                 self.stop()

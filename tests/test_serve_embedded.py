@@ -95,6 +95,10 @@ def test_an_ensemble_runs_its_steps(client: grpcclient.InferenceServerClient) ->
     np.testing.assert_array_equal(client.infer("quadruple", [tensor("x", x)]).as_numpy("y"), 4 * x)
 
 
+def test_an_ensemble_has_answered_before_others_ask(client: grpcclient.InferenceServerClient) -> None:
+    assert int(statistics(client, "quadruple")["inference_stats"]["success"]["count"]) >= 3
+
+
 def test_the_options_of_the_containers_backend_are_taken(client: grpcclient.InferenceServerClient) -> None:
     x = np.ones((1, 4), np.float32)
     np.testing.assert_array_equal(client.infer("every_option", [tensor("x", x)]).as_numpy("y"), 2 * x)
