@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,13 @@ class Peak:
     def limit_ms(self, flops: float, moved_bytes: float, precision: Precision) -> float:
         """No implementation is faster: the operations at the matrix product's rate, or the bytes at the copy's."""
         return 1000 * max(flops / (self.tflops[precision] * 1e12), moved_bytes / (self.gb_per_s * 1e9))
+
+
+def highest(peaks: Sequence[Peak]) -> Peak:
+    """The best that was seen of each; a half may be computed as fp32, so that its rate is never the smaller one."""
+    single = max(peak.tflops["fp32"] for peak in peaks)
+    half = max(single, *(peak.tflops["fp16"] for peak in peaks))
+    return Peak({"fp32": single, "fp16": half}, max(peak.gb_per_s for peak in peaks))
 
 
 class Device:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perf.devices import Device, Peak, Precision
+from perf.devices import Device, Peak, Precision, highest
 from perf.record import Cell, Record, Table
 from perf.runtime_sides import EXACT, SHAPES, SIDES, Network, UnavailableError, inputs_for, module_of
 from perf.stand import REPOSITORY
@@ -68,9 +68,15 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
         device = Device(args.device)
         stamp = environment.stamp(environment.command_line())
         progress(f"{device.name}: matrix product and copy")
-        peak = device.peak()
+        peaks = [device.peak()]
         compiling = _Budget(args.compile_s)
-        models = {name: _model(name, device, peak, compiling, args, progress) for name in args.models}
+        models = {}
+        for name in args.models:
+            models[name] = _model(name, device, compiling, args, progress)
+            peaks.append(device.peak())
+        peak = highest(peaks)
+        for model in models.values():
+            _judge(model, peak)
         settings = {key: getattr(args, key) for key in ("preset", "batches", "rounds", "seconds", "compile_s")}
         figures = {"device": device.name, "peak": asdict(peak), "models": models}
         return Record("runtimes", stamp, settings | {"threads": torch.get_num_threads()}, figures)
@@ -137,11 +143,10 @@ class _Budget:
 
 
 def _model(
-    name: str, device: Device, peak: Peak, compiling: _Budget, args: argparse.Namespace, progress: Progress
+    name: str, device: Device, compiling: _Budget, args: argparse.Namespace, progress: Progress
 ) -> dict[str, Any]:
     """One model in every runtime and precision."""
     module = module_of(name, args.preset)
-    cost = _cost(name, module)
     sides: list[dict[str, Any]] = []
     ready: dict[int, dict[int, Call]] = {}  # calls by place of the side and batch
     for precision in args.precisions:
@@ -161,12 +166,18 @@ def _model(
             for batch, call in calls.items():
                 found.setdefault((place, batch), []).append(device.measured(call, args.seconds))
     for place, calls in ready.items():
-        levels = [_level(batch, found[place, batch]) for batch in calls]
-        precision = sides[place]["precision"]
-        for level in levels:
-            _hold_against_limit(level, cost, peak, precision)
-        sides[place] |= _summary(levels)
-    return {"gflop": cost.flops / 1e9, "weight_mb": cost.weight_bytes / 1e6, "sides": sides}
+        sides[place]["batches"] = [_level(batch, found[place, batch]) for batch in calls]
+    return {"cost": asdict(_cost(name, module)), "sides": sides}
+
+
+def _judge(model: dict[str, Any], peak: Peak) -> None:
+    """Hold every level of a model against the limit, and sum its sides up."""
+    cost = _Cost(**model["cost"])
+    for side in model["sides"]:
+        if "batches" in side:
+            for level in side["batches"]:
+                _hold_against_limit(level, cost, peak, side["precision"])
+            side |= _summary(side["batches"])
 
 
 @dataclass(frozen=True)
@@ -212,7 +223,6 @@ def _summary(levels: list[dict[str, Any]]) -> dict[str, Any]:
         "best_items_per_s": best["items_per_s"],
         "best_batch": best["batch"],
         "of_limit_throughput": best["of_limit_throughput"],
-        "batches": levels,
     }
 
 

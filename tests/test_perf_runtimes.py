@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 
 from perf import runtimes
-from perf.devices import Device, Peak
+from perf.devices import Device, Peak, highest
 from perf.errors import PerfError
 from perf.record import Record
 from perf.runtime_sides import SHAPES, Network, UnavailableError, inputs_for, module_of, torch_compiled
@@ -84,6 +84,11 @@ def test_the_limit_is_the_larger_of_operations_and_bytes() -> None:
     assert peak.limit_ms(4e12, 1e9, "fp32") == pytest.approx(2000)
     assert peak.limit_ms(4e12, 1e9, "fp16") == pytest.approx(500)
     assert peak.limit_ms(1e9, 5e9, "fp16") == pytest.approx(50)
+
+
+def test_the_highest_peak_is_taken_of_each_and_halves_are_never_slower_than_fp32() -> None:
+    found = highest([Peak({"fp32": 2.0, "fp16": 0.1}, 30.0), Peak({"fp32": 1.0, "fp16": 0.2}, 40.0)])
+    assert found == Peak({"fp32": 2.0, "fp16": 2.0}, 40.0)
 
 
 @pytest.mark.parametrize("preset", ["compact", "paper"])
