@@ -1,184 +1,221 @@
-"""Every artefact of a served model made, proven, and told of: what `avedge export` publishes."""
+"""Every model to its files: exported, brought to a precision, held against the module, judged, published together."""
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from torch import nn
 
-from export import parity, precision, real_inputs, task_parity
-from export.contract import CONTRACT_VERSION, MODELS, Model, contract_digest, model_named
+from export import parity, publish
+from export.contract import MODELS, Model
 from export.errors import ExportError
-from export.lint import LICENSE, lint_file
-from export.modules import Preset, served_module, untrained_module, weights_digest
-from export.parity import Parity, Runner
-from export.precision import Precision
-from export.task_parity import Judge, TaskParity
-from export.to_onnx import OPSET, export_onnx
-from export.to_torchscript import export_torchscript
+from export.lint import facts_of, lint, lint_facts, lint_file
+from export.modules import is_network, served_module, untrained_module, weights_digest
+from export.parity import Array, Parity, Runner
+from export.recipe import Recipe, graph_facts, release_facts
+from export.samples import calibration_inputs, untrained_calibration
+
+if TYPE_CHECKING:
+    from export.task_parity import TaskParity
+    from export.task_sets import TaskSets
 
 log = logging.getLogger(__name__)
-Facts = dict[str, Any]
-_INT8_FOR_ENGINES = "model.onnx as engines are built from it"
+GRAPH, SCRIPT = "model.onnx", "model.pt"
+_TRIED_ON = 4  # of the calibration's inputs, kept back from it
+_LARGEST_FILE = 2**31 - 1  # protobuf writes no more
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What an export is to make."""
+@dataclass
+class Made:
+    """A model's files, and what was found out about them."""
 
-    weights: Path  # folder of safetensors files
-    precision: Precision = "fp32"
-    untrained: Preset | None = None  # random weights in these sizes
-    engines: bool = False
+    model: Model
+    module: nn.Module
+    files: dict[str, bytes]
+    runner: Runner  # of the graph
+    facts: dict[str, str]  # of the graph
+    parities: dict[str, list[Parity]]  # by file
+    seconds: float
+    task: TaskParity | None = None
 
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Largest error of each output by file, as a share of its peak."""
+        return {file: {one.output: one.error for one in found} for file, found in self.parities.items()}
 
-class Exporter:
-    """Makes and proves artefacts; the face network and the judge are shared by all models."""
-
-    def __init__(self, wish: Wish) -> None:
-        self.wish = wish
-        self.identify = self.module(model_named("facefilter_identity"))
-        # Random weights do no task.
-        self.judge = None if wish.untrained else Judge(self.identify)
-
-    def module(self, model: Model) -> nn.Module:
-        """The torch module behind a model, trained or not."""
-        if self.wish.untrained:
-            return untrained_module(model, self.wish.untrained)
-        return served_module(model, self.wish.weights)
-
-    def make(self, model: Model, module: nn.Module | None = None) -> tuple[dict[str, bytes], Facts]:
-        """Make a model's files and hold each against the module.
-
-        Args:
-            model: the contract's entry.
-            module: what to export; the served one when None.
-
-        Returns:
-            Files by name, and what the manifest says of them.
-
-        Raises:
-            ExportError: one could not be made, or differs by more than `export.thresholds` allows.
-        """
-        module = module or self.module(model)
-        chosen: Precision = "fp32" if model.exact else self.wish.precision
-        facts = self._facts(model, chosen)
-        full = export_onnx(module, model, facts | {"precision": "fp32"})
-        graph = precision.convert(full, model, chosen, self._calibration(model, chosen))
-        served = precision.for_cpu(graph) if chosen == "int8" else graph
-        artefacts = {"model.onnx": served.SerializeToString(), "model.pt": export_torchscript(module, model)}
-        proofs = [
-            self._prove(module, model, "model.onnx", parity.onnx_runner(artefacts["model.onnx"]), chosen),
-            self._prove(module, model, "model.pt", parity.torchscript_runner(artefacts["model.pt"], model), "fp32"),
-        ]
-        if self.wish.engines:
-            from export.engines import build
-
-            if chosen == "int8":
-                proofs.append(self._prove(module, model, _INT8_FOR_ENGINES, _runner_of(graph), chosen))
-            artefacts |= build(graph.SerializeToString(), model, chosen)
-        return artefacts, {**facts, "proof": {name: proof for found in proofs for name, proof in found.items()}}
-
-    def _facts(self, model: Model, chosen: Precision) -> dict[str, str]:
-        """Facts stored inside the graph and in the manifest."""
-        untrained = self.wish.untrained
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
         return {
-            "model": model.name,
-            "summary": model.summary,
-            "contract_version": str(CONTRACT_VERSION),
-            "contract_digest": contract_digest(),
-            "precision": chosen,
-            "opset": str(OPSET),
-            "weights_sha256": "" if untrained else weights_digest(model, self.wish.weights),
-            "license": LICENSE,
-        } | ({"untrained": untrained} if untrained else {})
-
-    def _calibration(self, model: Model, chosen: Precision) -> list[dict[str, parity.Array]]:
-        if chosen == "fp32":
-            return []
-        count, seed = real_inputs.CALIBRATED, real_inputs.CALIBRATION_SEED
-        return real_inputs.rows_of(model, self.identify, count=count, seed=seed)
-
-    def _prove(self, module: nn.Module, model: Model, name: str, runner: Runner, chosen: Precision) -> Facts:
-        """Tensor by tensor, and in the task; int8 knows only inputs like those that it was calibrated on."""
-        judged = name != "model.pt"
-        rows = self._judged_rows(model) if chosen == "int8" else None
-        measured = parity.measure(module, model, runner, chosen, rows)
-        done = self.judge.measure(module, model, runner, chosen) if self.judge and judged else []
-        _tell(model, name, measured, done)
-        if not (self.wish.untrained and chosen == "int8"):  # random weights answer noise, which eight bits change
-            parity.require(model, name, measured)
-        task_parity.require(model, name, done)
-        return {name: {"precision": chosen, "tensors": _tensor_facts(measured), "task": _task_facts(done)}}
-
-    def _judged_rows(self, model: Model) -> list[dict[str, parity.Array]]:
-        count, seed = real_inputs.JUDGED, real_inputs.JUDGING_SEED
-        return real_inputs.rows_of(model, self.identify, count=count, seed=seed)
+            "precision": self.facts["precision"],
+            "weights_sha256": self.facts["weights_sha256"],
+            "bytes": {name: len(content) for name, content in self.files.items()},
+            "tensors": {file: {one.output: one.as_json() for one in found} for file, found in self.parities.items()},
+            "task": self.task.as_json() if self.task else None,
+            "seconds": round(self.seconds, 1),
+        }
 
 
-def export_all(repository: Path, wish: Wish, facts: Facts) -> tuple[int, Facts]:
+def export_all(repository: Path, recipe: Recipe, source: str) -> tuple[int, list[Made]]:
     """Export, prove and publish every model of the contract.
 
     Args:
-        repository: Triton model repository.
-        wish: what to make.
-        facts: for every manifest.
+        repository: the model repository.
+        recipe: what to make.
+        source: its `source_digest`.
 
     Returns:
-        The new version's number; and for each model its artefacts' proofs and sizes in bytes.
+        The new version's number, and what was made.
 
     Raises:
-        ExportError: something misses; nothing is published.
+        ExportError: something could not be made, differs from torch, or does its task otherwise; nothing is published.
+        TrainError: weights cannot be read.
     """
-    from export import publish
-
+    _require_same_kind(repository, recipe)
+    sets = _task_sets(recipe)
+    made = [make(model, recipe, sets) for model in MODELS]
+    if recipe.tasks:
+        assert sets is not None
+        _judge(made, recipe, sets)
     staged: dict[str, Path] = {}
-    report: Facts = {}
     try:
-        exporter = Exporter(wish)
-        for model in MODELS:
-            artefacts, made = exporter.make(model)
-            staged[model.name] = publish.stage(repository / model.name, artefacts, {**made, **facts})
-            lint_file(staged[model.name] / "model.onnx", model)
-            sizes = {name: len(content) for name, content in artefacts.items()}
-            report[model.name] = {"precision": made["precision"], "bytes": sizes, "proof": made["proof"]}
-        return publish.publish(repository, staged), report
+        for one in made:
+            facts = {**one.facts, **release_facts(recipe, source), "parity": one.errors()}
+            facts["proof"] = one.as_json()["tensors"] | ({"task": one.task.as_json()} if one.task else {})
+            staged[one.model.name] = publish.stage(repository / one.model.name, one.files, facts)
+            lint_file(staged[one.model.name] / GRAPH, one.model)
+        return publish.publish(repository, staged), made
     except BaseException:
         publish.discard(staged)
         raise
 
 
-def _runner_of(graph: onnx.ModelProto) -> Runner:
-    return parity.onnx_runner(graph.SerializeToString())
+def make(model: Model, recipe: Recipe, sets: TaskSets | None) -> Made:
+    """Make a model's files and hold each against the module.
 
+    Raises:
+        ExportError: one could not be made, or differs by more than the tolerance.
+        TrainError: its weights cannot be read.
+    """
+    from export.to_onnx import export_onnx
+    from export.to_torchscript import export_torchscript
 
-def _tensor_facts(measured: Sequence[Parity]) -> Facts:
-    return {
-        found.output: {
-            "error": found.error,
-            "allowed": found.tolerance,
-            "snr_db": round(found.snr_db, 2) if found.snr_db < 1e6 else None,
-            "least_snr_db": found.least_snr_db,
-        }
-        for found in measured
+    began = time.monotonic()
+    if recipe.untrained is None:
+        module, digest = served_module(model, recipe.weights), weights_digest(model, recipe.weights)
+    else:
+        module, digest = untrained_module(model, recipe.untrained), ""
+    exported = export_onnx(module, model, graph_facts(model, digest, recipe.untrained if is_network(model) else None))
+    calibration = _calibration(model, recipe, sets)
+    graph = converted(exported, model, recipe.precision, calibration[_TRIED_ON:])
+    del exported
+    files = {GRAPH: _bytes_of(graph, model), SCRIPT: export_torchscript(module, model)}
+    facts = facts_of(graph)
+    del graph
+    runner = parity.onnx_runner(files[GRAPH])
+    parities = {
+        GRAPH: parity.measure(module, model, runner, facts["precision"], calibration[:_TRIED_ON] or None),
+        SCRIPT: parity.measure(module, model, parity.torchscript_runner(files[SCRIPT], model)),
     }
+    for name, measured in parities.items():
+        _require_and_tell(model, name, files[name], measured)
+    if recipe.engines:
+        from export.engines import MANIFEST_FILE, build
+        from export.engines.manifest import table
+
+        files |= build(files[GRAPH], model, facts["precision"])
+        log.info("%s", table(json.loads(files[MANIFEST_FILE])))
+    return Made(model, module, files, runner, facts, parities, time.monotonic() - began)
 
 
-def _task_facts(done: Sequence[TaskParity]) -> Facts:
-    return {found.measure: found.facts() for found in done}
+def converted(
+    graph: onnx.ModelProto, model: Model, precision: str, calibration: Sequence[dict[str, Array]]
+) -> onnx.ModelProto:
+    """An fp32 graph in the precision that is published, int8 in the spelling that is quick on a CPU.
+
+    Raises:
+        ExportError: the converted graph breaks the contract or the lint, or says other than what it is.
+    """
+    if precision == "fp32" or model.exact:
+        return graph
+    from export.precision import convert, for_cpu
+
+    lower = convert(graph, model, precision, calibration)
+    lower = for_cpu(lower) if precision == "int8" else lower
+    lint(lower, model)
+    lint_facts(lower, model)
+    return lower
 
 
-def _tell(model: Model, name: str, measured: Sequence[Parity], done: Sequence[TaskParity]) -> None:
-    worst = max(measured, key=lambda found: found.error / found.tolerance)
-    log.info("%-22s %-10s worst %s: %.1e of peak, allowed %.0e; %.0f dB", model.name, name, worst.output,
-             worst.error, worst.tolerance, worst.snr_db)  # fmt: skip
-    for found in done:
-        log.info("%-22s %-10s %s %.2g, allowed %g", model.name, name, found.measure, found.difference, found.allowed)
+def _bytes_of(graph: onnx.ModelProto, model: Model) -> bytes:
+    if graph.ByteSize() > _LARGEST_FILE:
+        raise ExportError(
+            f"{model.name} has {graph.ByteSize() / 1e9:.1f} GB of weights; wanted at most 2.1 GB, because a served "
+            "model is one ONNX file and protobuf writes no larger one. Export it with --precision fp16, or a smaller "
+            "network."
+        )
+    content: bytes = graph.SerializeToString()
+    return content
 
 
-__all__ = ["ExportError", "Exporter", "Wish", "export_all"]
+def _task_sets(recipe: Recipe) -> TaskSets | None:
+    if not recipe.needs_task_sets:
+        return None
+    from export.task_sets import drawn
+
+    return drawn(recipe.task_sets)
+
+
+def _calibration(model: Model, recipe: Recipe, sets: TaskSets | None) -> list[dict[str, Array]]:
+    """Real-like inputs where trained weights are converted, samples where random ones are, else none."""
+    if model.exact or recipe.precision == "fp32":
+        return []
+    if recipe.untrained is not None:
+        return untrained_calibration(model)
+    assert sets is not None
+    from train.facefilter.identity import load_face_identity
+
+    return calibration_inputs(model, sets, load_face_identity(recipe.weights / "facefilter_identity.safetensors"))
+
+
+def _judge(made: Sequence[Made], recipe: Recipe, sets: TaskSets) -> None:
+    """Judge the networks by their tasks, and keep what was found.
+
+    Raises:
+        ExportError: one does its task otherwise than torch.
+    """
+    from export.task_parity import judge, require_tasks
+
+    modules, runners = ({one.model.name: getattr(one, what) for one in made} for what in ("module", "runner"))
+    found = judge(sets, recipe.weights, modules, runners, recipe.precision)
+    for one in made:
+        one.task = next((task for task in found if task.model == one.model.name), None)
+    require_tasks(found)
+
+
+def _require_and_tell(model: Model, name: str, content: bytes, measured: list[Parity]) -> None:
+    worst = max(measured, key=lambda found: found.error / found.tolerance.peak)
+    log.info("%-24s %-10s %7.1f kB  worst %s: %.1e of peak, allowed %.0e; %.0f dB",
+             model.name, name, len(content) / 1000, worst.output, worst.error, worst.tolerance.peak,
+             worst.snr_db)  # fmt: skip
+    parity.require(model, name, measured)
+
+
+def _require_same_kind(repository: Path, recipe: Recipe) -> None:
+    """Refuse to publish random weights over trained ones.
+
+    Raises:
+        ExportError: the repository serves trained weights.
+    """
+    manifest = publish.newest_manifest(repository / MODELS[0].name)
+    if recipe.untrained and manifest is not None and not (manifest.get("release") or {}).get("untrained"):
+        raise ExportError(
+            f"{repository} holds trained networks, and --untrained {recipe.untrained} makes random ones; wanted a "
+            "repository of their own, because a server would answer nonsense from the next release on. Name it with "
+            "--repository."
+        )

@@ -32,12 +32,6 @@ _BUILT: dict[str, Callable[[str], nn.Module]] = {
     "crowd_av": partial(build_counter, "crowd_av"),
     "crowd_v": partial(build_counter, "crowd_v"),
 }
-_UNTRAINED: dict[str, Callable[[Preset], nn.Module]] = {
-    "facefilter_identity": build_face_identity,
-    "facefilter_separator": build_separator,
-    "crowd_av": partial(build_counter, "crowd_av"),
-    "crowd_v": partial(build_counter, "crowd_v"),
-}
 _COMPUTED: dict[str, Callable[[], nn.Module]] = {
     "facefilter_stft": Stft,
     "facefilter_griffin_lim": GriffinLim,
@@ -82,23 +76,6 @@ def untrained_module(model: Model, preset: str) -> nn.Module:
         module = _BUILT[model.name](preset).requires_grad_(False)
         _settle(module, model)
     return module.eval()
-
-
-def untrained_module(model: Model, preset: Preset, *, seed: int = 0) -> nn.Module:
-    """One served model in a preset's sizes with random weights, in evaluation mode: for measuring speed, nothing else.
-
-    Weights are drawn so that values keep their size from layer to layer (He et al. 2015): with smaller ones they die
-    out on the way, and a CPU's speed and a half's range would be tried on zeros.
-    """
-    if model.name in _COMPUTED:
-        return served_module(model, WEIGHTS)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = _UNTRAINED[model.name](preset)
-        for part in module.modules():
-            if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-    return module.eval().requires_grad_(False)
 
 
 def weights_digest(model: Model, weights: Path) -> str:

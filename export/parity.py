@@ -1,8 +1,7 @@
 """The proof that an artefact answers as its module does; a miss stops the export.
 
-Every artefact is run on inputs that it was not exported with: two batch sizes, two lengths where lengths change. The
-error of an output is its largest difference from torch, as a share of the output's largest value; its SNR is the
-output's energy over that of all differences. What is allowed stands in `export.thresholds`.
+Every artefact is run on inputs that it was not exported with: two batch sizes, two lengths where lengths change. What
+is allowed of each output, and why, stands in `export.thresholds`.
 """
 
 from __future__ import annotations
@@ -22,34 +21,70 @@ from torch import nn
 
 from export.contract import Model, is_dynamic
 from export.errors import ExportError
-from export.precision import Precision
 from export.samples import LONG_SAMPLES, SHORT_SAMPLES, sample_inputs
-from export.thresholds import TENSORS, TOLERANCES
+from export.thresholds import Tolerance, peak_tolerances, tensor_tolerance
 
-__all__ = [
-    "BATCHES", "TOLERANCES", "Array", "Parity", "Runner", "measure", "onnx_runner", "relative_error", "require",
-    "sample_cases", "torch_runner", "torchscript_runner",
-]  # fmt: skip
 Array = npt.NDArray[Any]
 Runner = Callable[[dict[str, Array]], dict[str, Array]]
 BATCHES = (1, 3)
+TOLERANCES = peak_tolerances("fp32")
+_EQUAL_DB = 150.0  # beyond the 24 bits of a float32
 _ERRORS_ONLY = 3  # ONNX Runtime warns of every constant that its fusing leaves over
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest error and smallest SNR seen for one output, and what was allowed."""
+    """How far one output was from torch, and what was allowed."""
 
     output: str
-    error: float
-    tolerance: float
-    snr_db: float = math.inf
-    least_snr_db: float = -math.inf
+    error: float  # largest difference, as a share of the peak of its batch
+    snr_db: float
+    tolerance: Tolerance
 
     @property
     def holds(self) -> bool:
         """Whether the artefact may be published; NaN never holds."""
-        return self.error <= self.tolerance and self.snr_db >= self.least_snr_db
+        return self.error <= self.tolerance.peak and self.snr_db >= self.tolerance.snr_db
+
+    def as_json(self) -> dict[str, float]:
+        """Figures beside what they are held against."""
+        return {
+            "error": self.error,
+            "snr_db": round(self.snr_db, 2),
+            "allowed_error": self.tolerance.peak,
+            "least_snr_db": self.tolerance.snr_db,
+        }
+
+
+@dataclass
+class Comparison:
+    """Differences of one output, gathered batch by batch."""
+
+    error: float = 0.0
+    power: float = 0.0
+    lost: float = 0.0
+    rows: int = 0
+
+    def add(self, found: Array, wanted: Array) -> None:
+        """Take one batch in."""
+        self.error = float(np.maximum(self.error, relative_error(found, wanted)))
+        self.rows += len(wanted)
+        if found.shape == wanted.shape:
+            self.power += float(np.square(wanted, dtype=np.float64).sum())
+            self.lost += float(np.square(np.subtract(found, wanted, dtype=np.float64)).sum())
+
+    def parity(self, output: str, precision: str) -> Parity:
+        """What came of it, beside what is allowed."""
+        return Parity(output, self.error, snr_of(self.power, self.lost), tensor_tolerance(output, precision))
+
+
+def snr_of(power: float, lost: float) -> float:
+    """Power over power in dB, at most what a float32 can hold; NaN for NaN."""
+    if math.isnan(power) or math.isnan(lost):
+        return math.nan
+    if lost <= power * 10 ** (-_EQUAL_DB / 10):
+        return _EQUAL_DB
+    return max(10 * math.log10(power / lost), -_EQUAL_DB) if power > 0 else -_EQUAL_DB
 
 
 def onnx_runner(content: bytes) -> Runner:
@@ -63,11 +98,11 @@ def onnx_runner(content: bytes) -> Runner:
 
 def torchscript_runner(content: bytes, model: Model) -> Runner:
     """Run a TorchScript file made by this export, reloaded from its bytes."""
-    return torch_runner(torch.jit.load(io.BytesIO(content)), model)
+    return module_runner(torch.jit.load(io.BytesIO(content)), model)
 
 
-def torch_runner(module: Callable[..., Any], model: Model) -> Runner:
-    """Run a module as it stands."""
+def module_runner(module: Callable[..., Any], model: Model) -> Runner:
+    """Run a module on arrays."""
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
         with torch.no_grad():
@@ -78,41 +113,37 @@ def torch_runner(module: Callable[..., Any], model: Model) -> Runner:
     return run
 
 
-def sample_cases(model: Model) -> Iterator[dict[str, Array]]:
-    """Inputs that nothing was exported or calibrated with: two batch sizes and, where lengths change, two lengths."""
+def trials(model: Model) -> Iterator[dict[str, Array]]:
+    """Inputs to try an artefact on: two batch sizes and, where lengths change, two lengths."""
     lengths = (SHORT_SAMPLES, LONG_SAMPLES) if is_dynamic(model.inputs) else (SHORT_SAMPLES,)
     for seed, (batch, samples) in enumerate(itertools.product(BATCHES, lengths), start=1):
-        made = sample_inputs(model, batch=batch, seed=seed, samples=samples)
-        yield {name: tensor.numpy() for name, tensor in made.items()}
+        inputs = sample_inputs(model, batch=batch, seed=seed, samples=samples)
+        yield {name: tensor.numpy() for name, tensor in inputs.items()}
 
 
 def measure(
     module: nn.Module,
     model: Model,
     runner: Runner,
-    precision: Precision = "fp32",
-    cases: Iterable[dict[str, Array]] | None = None,
+    precision: str = "fp32",
+    inputs: Iterable[dict[str, Array]] | None = None,
 ) -> list[Parity]:
     """Compare an artefact with its module.
 
     Args:
-        module: what was trained.
+        module: in fp32.
         model: the contract's entry.
         runner: runs the artefact.
-        precision: whose tolerances hold.
-        cases: inputs by name, each with a batch axis; `sample_cases` when None.
+        precision: of the artefact, which decides what is allowed.
+        inputs: to try it on; by default `trials`.
     """
-    reference = torch_runner(module, model)
-    worst = {tensor.name: (0.0, math.inf) for tensor in model.outputs}
-    for inputs in sample_cases(model) if cases is None else cases:
-        wanted, found = reference(inputs), runner(inputs)
-        for name, (error, snr_db) in worst.items():
-            seen = relative_error(found[name], wanted[name]), signal_to_noise_db(found[name], wanted[name])
-            worst[name] = float(np.maximum(error, seen[0])), float(np.minimum(snr_db, seen[1]))
-    allowed = TENSORS[precision]
-    return [
-        Parity(name, error, allowed[name].peak, snr_db, allowed[name].snr_db) for name, (error, snr_db) in worst.items()
-    ]
+    compared = {tensor.name: Comparison() for tensor in model.outputs}
+    reference = module_runner(module, model)
+    for given in trials(model) if inputs is None else inputs:
+        wanted, found = reference(given), runner(given)
+        for name, comparison in compared.items():
+            comparison.add(found[name], wanted[name])
+    return [comparison.parity(name, precision) for name, comparison in compared.items()]
 
 
 def relative_error(found: Array, wanted: Array) -> float:
@@ -120,17 +151,6 @@ def relative_error(found: Array, wanted: Array) -> float:
     if found.shape != wanted.shape:
         return float("inf")
     return float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
-
-
-def signal_to_noise_db(found: Array, wanted: Array) -> float:
-    """Energy of the wanted values over that of the differences, dB; minus infinity when shapes differ."""
-    if found.shape != wanted.shape:
-        return -math.inf
-    noise = float(np.square(found - wanted, dtype=np.float64).sum())
-    signal = float(np.square(wanted, dtype=np.float64).sum())
-    if not math.isfinite(noise):
-        return -math.inf
-    return 10 * math.log10(max(signal, 1e-300) / noise) if noise else math.inf
 
 
 def require(model: Model, artefact: str, measured: list[Parity]) -> None:
@@ -141,8 +161,9 @@ def require(model: Model, artefact: str, measured: list[Parity]) -> None:
     """
     for parity in measured:
         if not parity.holds:
+            allowed = parity.tolerance
             raise ExportError(
-                f"{model.name}/{artefact}: {parity.output} differs from torch by {parity.error:.2e} of its peak, "
-                f"allowed are {parity.tolerance:.0e}; its SNR is {parity.snr_db:.1f} dB, wanted is "
-                f"{parity.least_snr_db:.0f}. It would answer otherwise than the trained module; nothing published."
+                f"{model.name}/{artefact}: {parity.output} differs from torch by {parity.error:.2e} of its peak and "
+                f"{parity.snr_db:.1f} dB, allowed are {allowed.peak:.0e} and at least {allowed.snr_db:g} dB "
+                f"({allowed.because}). It would answer otherwise than the trained module; nothing published."
             )

@@ -1,143 +1,178 @@
-"""The proof in the task's own measure: on a hundred mixtures or scenes, does an artefact do its work as torch does?
+"""The task's own measure with torch and with an artefact in torch's place, on the same inputs.
 
-    separator: mixture ─> STFT ─> artefact ─> Griffin-Lim ─> SDR improvement, and whose voice came out
-    counters:  scene   ─> artefact ─> density's sum        ─> MAE against the heads that were drawn
-    identity:  face    ─> artefact                         ─> cosine to torch's identity
+    facefilter_identity     SDRi and right talkers of the chain STFT, identity (artefact), separator, Griffin-Lim
+    facefilter_separator    the same with both networks as artefacts: what is served
+    crowd_av, crowd_v       mean absolute error of the count that the density sums up to
 
-Everything around the artefact is torch in fp32, the same on both sides, so that every difference is the artefact's.
+Both sides are judged by the same code, that of `avedge evaluate`. Every call of an artefact is compared with torch's
+answer to the same input as well, so that the tensors are held on real-like inputs too.
 """
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from export import real_inputs
-from export.contract import Model
+from export.contract import Model, model_named
 from export.errors import ExportError
-from export.parity import Array, Runner, torch_runner
-from export.precision import Precision
-from export.thresholds import TASKS
-from train.crowd.metrics import mean_absolute_error
-from train.dsp import GriffinLim, Stft
-from train.facefilter.metrics import sdr_db
+from export.parity import Array, Comparison, Parity, Runner, module_runner, require
+from export.task_sets import LEAST_JUDGED, TaskSets
+from export.thresholds import TASKS, change_of, task_misses
+from train.crowd.interface import Counter
+from train.facefilter.identity import FaceIdentity
+from train.facefilter.separator import Separator
+
+log = logging.getLogger(__name__)
+JUDGED = tuple(TASKS)
+_COUNTERS = ("crowd_av", "crowd_v")
+_ACTS = ("facefilter_identity", "facefilter_separator")
 
 
 @dataclass(frozen=True)
 class TaskParity:
-    """One measure of one artefact on `inputs` inputs: how far it is from torch's, and what was allowed."""
+    """One network's figures with torch and with the artefact."""
 
-    measure: str  # a key of `thresholds.TASKS`
-    difference: float
-    allowed: float
-    torch: float  # the measure itself; of counts the mean, of a cosine 1
-    artefact: float
+    model: str
+    precision: str
     inputs: int
+    torch: Mapping[str, float]
+    artefact: Mapping[str, float]
+    tensors: tuple[Parity, ...]  # over the same inputs
+    seconds: float
 
-    @property
-    def holds(self) -> bool:
-        """Whether the artefact may be published; NaN never holds."""
-        return self.difference <= self.allowed
-
-    def facts(self) -> dict[str, Any]:
-        """For reports and manifests."""
-        return {
-            "difference": self.difference,
-            "allowed": self.allowed,
-            "torch": self.torch,
-            "artefact": self.artefact,
-            "inputs": self.inputs,
+    def as_json(self) -> dict[str, Any]:
+        """Figures beside what they are held against."""
+        measures = {
+            name: {
+                "torch": self.torch[name],
+                "artefact": self.artefact[name],
+                "change": change_of(name, self.torch, self.artefact, allowed.unit),
+                "allowed_change": allowed.change,
+                "unit": allowed.unit,
+            }
+            for name, allowed in TASKS[self.model][self.precision].items()
         }
+        tensors = {parity.output: parity.as_json() for parity in self.tensors}
+        return {"inputs": self.inputs, "measures": measures, "tensors": tensors, "seconds": round(self.seconds, 1)}
 
 
-class Judge:
-    """Runs the tasks.
+class Artefact(nn.Module):
+    """An artefact in the place of its module; each answer is compared with the module's."""
+
+    def __init__(self, model: Model, runner: Runner, module: nn.Module) -> None:
+        super().__init__()
+        self._model, self._runner = model, runner
+        self._reference = module_runner(module, model)
+        self.compared = {tensor.name: Comparison() for tensor in model.outputs}
+
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Answer by the artefact."""
+        given: dict[str, Array] = {
+            tensor.name: value.contiguous().numpy() for tensor, value in zip(self._model.inputs, tensors, strict=True)
+        }
+        found, wanted = self._runner(given), self._reference(given)
+        for name, comparison in self.compared.items():
+            comparison.add(found[name], wanted[name])
+        answers = tuple(torch.from_numpy(found[tensor.name]) for tensor in self._model.outputs)
+        return answers if len(answers) > 1 else answers[0]
+
+    def parities(self, precision: str) -> tuple[Parity, ...]:
+        """What the comparisons came to."""
+        return tuple(comparison.parity(name, precision) for name, comparison in self.compared.items())
+
+
+def judge(
+    sets: TaskSets, weights: Path, modules: Mapping[str, nn.Module], runners: Mapping[str, Runner], precision: str
+) -> list[TaskParity]:
+    """Judge every network that has a task.
 
     Args:
-        identify: the face network.
-        count: mixtures and scenes, at least 100 for a verdict.
-        seed: of both.
-    """
-
-    def __init__(
-        self, identify: nn.Module, *, count: int = real_inputs.JUDGED, seed: int = real_inputs.JUDGING_SEED
-    ) -> None:
-        self.identify = identify
-        self.count, self.seed = count, seed
-
-    def measure(self, module: nn.Module, model: Model, runner: Runner, precision: Precision) -> list[TaskParity]:
-        """Judge an artefact; an empty list for a model that has no task of its own."""
-        rows = real_inputs.rows_of(model, self.identify, count=self.count, seed=self.seed)
-        if not rows:
-            return []
-        wanted, found = _answers(torch_runner(module, model), rows), _answers(runner, rows)
-        if model.name == "facefilter_separator":
-            compared = self._separation(wanted["separated_magnitude"], found["separated_magnitude"])
-        elif model.name == "facefilter_identity":
-            compared = _identities(wanted["identity"], found["identity"])
-        else:
-            compared = self._counting(wanted["density"], found["density"])
-        allowed = TASKS[precision]
-        return [
-            TaskParity(name, difference, allowed[name], of_torch, of_artefact, self.count)
-            for name, (difference, of_torch, of_artefact) in compared.items()
-        ]
-
-    def _separation(self, wanted: Array, found: Array) -> dict[str, tuple[float, float, float]]:
-        talking = real_inputs.mixtures(self.count, self.seed)
-        mixture, target, interferer = map(torch.from_numpy, (talking.mixture, talking.target, talking.interferer))
-        _, spectrum = Stft()(mixture)
-        heard = sdr_db(mixture, target)
-
-        def judged(magnitude: Array) -> tuple[float, float]:
-            voice = GriffinLim()(torch.from_numpy(magnitude), spectrum)
-            sdr = sdr_db(voice, target)
-            right = sdr > sdr_db(voice, interferer)
-            return float((sdr - heard).mean()), float(right.double().mean())
-
-        with torch.no_grad():
-            (sdri, accuracy), (sdri_found, accuracy_found) = judged(wanted), judged(found)
-        return {
-            "sdri_difference_db": (abs(sdri_found - sdri), sdri, sdri_found),
-            "isolation_accuracy_difference": (abs(accuracy_found - accuracy), accuracy, accuracy_found),
-        }
-
-    def _counting(self, wanted: Array, found: Array) -> dict[str, tuple[float, float, float]]:
-        people = real_inputs.scenes(self.count, self.seed).people.astype(np.float64)
-        counts, counts_found = (density.sum(axis=(1, 2), dtype=np.float64) for density in (wanted, found))
-        mae, mae_found = mean_absolute_error(counts, people), mean_absolute_error(counts_found, people)
-        apart = mean_absolute_error(counts_found, counts)
-        return {
-            "mae_difference_share": (abs(mae_found - mae) / mae, mae, mae_found),
-            "count_difference_share": (apart / float(counts.mean()), float(counts.mean()), float(counts_found.mean())),
-        }
-
-
-def require(model: Model, artefact: str, measured: list[TaskParity]) -> None:
-    """Refuse an artefact that does its task otherwise than torch.
+        sets: what to judge on.
+        weights: folder of the trained weights.
+        modules: the networks in torch, by model name.
+        runners: the artefacts.
+        precision: of the artefacts.
 
     Raises:
-        ExportError: names the artefact, the measure, the difference seen and the one allowed.
+        TrainError: the sets or the weights cannot be read.
     """
-    for found in measured:
-        if not found.holds:
+    placed = {name: Artefact(model_named(name), runners[name], modules[name]) for name in JUDGED}
+    return [*_separation(sets, modules, placed, precision), *_counting(sets, weights, placed, precision)]
+
+
+def require_tasks(found: list[TaskParity], *, least: int = LEAST_JUDGED) -> None:
+    """Refuse artefacts that change the task's measure, or were judged on too few inputs.
+
+    Args:
+        found: as `judge` gives it.
+        least: inputs of each.
+
+    Raises:
+        ExportError: names the model, the measure, the change seen and the change allowed.
+    """
+    for one in found:
+        require(model_named(one.model), f"model.onnx on {one.inputs} drawn inputs", list(one.tensors))
+        misses = task_misses(one.model, one.precision, one.torch, one.artefact)
+        if one.inputs < least:
+            misses.append(f"it was judged on {one.inputs} inputs, wanted are {least}")
+        if misses:
             raise ExportError(
-                f"{model.name}/{artefact}: {found.measure} is {found.difference:.3g} on {found.inputs} inputs (torch "
-                f"{found.torch:.4g}, artefact {found.artefact:.4g}), allowed are {found.allowed:g}. It would do its "
-                "task otherwise than the trained module; nothing published."
+                f"{one.model}/model.onnx in {one.precision}: {'; '.join(misses)}. It would do its task otherwise than "
+                "the trained network; nothing published. Keep more of it in fp32, or calibrate on other inputs."
             )
 
 
-def _answers(run: Runner, rows: list[dict[str, Array]]) -> dict[str, Array]:
-    given = [run(row) for row in rows]
-    return {name: np.concatenate([answer[name] for answer in given]) for name in given[0]}
+def _separation(
+    sets: TaskSets, modules: Mapping[str, nn.Module], placed: Mapping[str, Artefact], precision: str
+) -> list[TaskParity]:
+    from train.facefilter.evaluation import evaluate
+    from train.facefilter.systems import Decoder, FaceSystem
+
+    decoder = Decoder()
+
+    def judged(face: nn.Module, separator: nn.Module) -> tuple[dict[str, float], int, float]:
+        system = FaceSystem(cast(FaceIdentity, face), cast(Separator, separator), decoder)
+        report = evaluate(sets.root, sets.mixtures, system, decoder)
+        figures = {name: float(report["overall"][name]) for name in ("sdri_db", "accuracy")}
+        return figures, int(report["overall"]["n"]), float(report["seconds"])
+
+    face, separator = (modules[name] for name in _ACTS)
+    log.info("judging separation on %d mixtures, with torch, then with artefacts", len(sets.mixtures))
+    own, _, _ = judged(face, separator)
+    sides = {
+        "facefilter_identity": (placed["facefilter_identity"], separator),
+        "facefilter_separator": (placed["facefilter_identity"], placed["facefilter_separator"]),
+    }
+    found = []
+    for name, (first, second) in sides.items():
+        figures, inputs, seconds = judged(first, second)
+        found.append(TaskParity(name, precision, inputs, own, figures, placed[name].parities(precision), seconds))
+        log.info("%-24s %s SDRi %.3f dB, torch %.3f dB", name, precision, figures["sdri_db"], own["sdri_db"])
+    return found
 
 
-def _identities(wanted: Array, found: Array) -> dict[str, tuple[float, float, float]]:
-    cosines = (wanted.astype(np.float64) * found).sum(axis=1)
-    cosines /= np.linalg.norm(wanted.astype(np.float64), axis=1) * np.linalg.norm(found.astype(np.float64), axis=1)
-    return {"identity_distance": (float(1 - cosines.min()), 1.0, float(cosines.min()))}
+def _counting(sets: TaskSets, weights: Path, placed: Mapping[str, Artefact], precision: str) -> list[TaskParity]:
+    from train.crowd.evaluation import Options, evaluate
+    from train.crowd.systems import TorchSystem
+
+    found = []
+    for name in _COUNTERS:
+        log.info("judging %s on %d scenes, with torch, then with the artefact", name, len(sets.scenes))
+        system = TorchSystem(weights / f"{name}.safetensors")
+        own = evaluate(sets.scenes, system, Options())
+        began = time.monotonic()
+        system.counter = cast(Counter, placed[name])
+        report = evaluate(sets.scenes, system, Options())
+        seconds = time.monotonic() - began
+        figures, torchs = ({"mae": float(one["mae"])} for one in (report, own))
+        tensors = placed[name].parities(precision)
+        found.append(TaskParity(name, precision, int(report["n"]), torchs, figures, tensors, seconds))
+        log.info("%-24s %s MAE %.3f, torch %.3f", name, precision, figures["mae"], torchs["mae"])
+    return found
