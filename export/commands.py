@@ -40,11 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "wants a --repository of its own")  # fmt: skip
     parser.add_argument("--task-sets", type=Path, default=Path("data") / "task_sets", metavar="FOLDER",
                         help="where the drawn inputs are kept (%(default)s)")  # fmt: skip
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32",
-                        help="of the networks in model.onnx and the engines; signal processing and model.pt stay fp32")  # fmt: skip
-    parser.add_argument("--untrained", choices=("paper", "compact"),
-                        help="random weights in a preset's sizes: to measure speed, and nothing else")  # fmt: skip
-    parser.add_argument("--report", type=Path, help="write every parity figure with the environment to this JSON file")
     parser.add_argument("--configs-only", action="store_true", help="only write the Triton configs")
     parser.add_argument(
         "--if-needed", action="store_true", help="do nothing when the newest version is made of the same"
