@@ -20,27 +20,32 @@ def measure(
 ) -> dict[str, Any]:
     """Start a server several times; ask each ensemble ten times, one after the other, with different inputs.
 
-    The ensembles share models, so at each start another one is the first to be asked: its requests alone count.
+    The ensembles share models, so at each start another one is the first to be asked.
 
     Returns:
         For each ensemble the medians over the starts, milliseconds, and the ratio of the first to the tenth.
     """
     times_ms: dict[str, list[list[float]]] = {name: [] for name in ensembles}
     for start in range(starts):
-        for name in ensembles:
-            progress(f"first request: {name}, start {start + 1} of {starts}")
-            times_ms[name].append(_asked(repository, target, samples, name))
+        progress(f"first requests: start {start + 1} of {starts}")
+        turn = start % len(ensembles)
+        for name, row in _asked(repository, target, samples, [*ensembles[turn:], *ensembles[:turn]]).items():
+            times_ms[name].append(row)
     return {name: _summary(rows) for name, rows in times_ms.items()}
 
 
-def _asked(repository: Path, target: str, samples: Path, name: str) -> list[float]:
+def _asked(repository: Path, target: str, samples: Path, ensembles: Sequence[str]) -> dict[str, list[float]]:
     from serve.launcher import EmbeddedTriton
 
+    times_ms = {}
     with EmbeddedTriton(repository, target=target) as server, Connection(server.grpc_url) as connection:
-        ensemble = connection.served(name)
-        requests = inputs.requests_for(connection, ensemble, samples, None)
-        outputs = [tensor.name for tensor in ensemble.outputs]
-        return [_one_ms(connection, name, requests[number % len(requests)], outputs) for number in range(REQUESTS)]
+        for name in ensembles:
+            ensemble = connection.served(name)
+            requests = inputs.requests_for(connection, ensemble, samples, None)
+            outputs = [tensor.name for tensor in ensemble.outputs]
+            turns = [requests[number % len(requests)] for number in range(REQUESTS)]
+            times_ms[name] = [_one_ms(connection, name, request, outputs) for request in turns]
+    return times_ms
 
 
 def _one_ms(connection: Connection, name: str, request: Request, outputs: Sequence[str]) -> float:

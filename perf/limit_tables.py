@@ -40,7 +40,7 @@ def _sides(name: str, found: dict[str, Any]) -> list[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = []
     for side in found["rounds"][0]:
         figures = [
-            statistics.median(one[side][key] for one in found["rounds"])
+            statistics.median(one[side][key] for one in found["rounds"] if side in one)
             for key in ("per_s", "p50_ms", "p95_ms", "p99_ms")
         ]
         ratio = found["ratio"].get(side)

@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", type=names_in, default=TARGETS, help="embedded ones (onnxruntime,torchscript)")
     parser.add_argument("--ensembles", type=names_in, default=ENSEMBLES, help=f"measured ones ({','.join(ENSEMBLES)})")
     parser.add_argument("--concurrency", type=numbers_in, default=(1, 4), help="in flight (1,4)")
-    parser.add_argument("--window-s", type=float, default=0.5, help="a third of one measurement (%(default)s)")
+    parser.add_argument("--window-s", type=float, default=0.8, help="a third of one measurement (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="instances and threads only")
 
 
@@ -231,20 +231,24 @@ def _score_of(row: dict[str, Any]) -> float:
 
 
 def tables(record: Record) -> list[Table]:
-    """For each target every candidate, and the winner of each factor."""
-    return [_table(target, found, record.settings) for target, found in record.figures["targets"].items()]
+    """For each target and ensemble every candidate, and the winner of each factor."""
+    return [
+        _table(target, ensemble, found, record.settings)
+        for target, found in record.figures["targets"].items()
+        for ensemble in record.settings["ensembles"]
+    ]
 
 
-def _table(target: str, found: dict[str, Any], settings: dict[str, Any]) -> Table:
-    named = [(name, number) for name in settings["ensembles"] for number in settings["concurrency"]]
-    columns = [f"{name.replace('_', ' ')} {number}: {unit}" for name, number in named for unit in ("/s", "p95 ms")]
+def _table(target: str, ensemble: str, found: dict[str, Any], settings: dict[str, Any]) -> Table:
+    columns = [f"{number} in flight: {unit}" for number in settings["concurrency"] for unit in ("/s", "p95 ms")]
     rows: list[tuple[Cell, ...]] = []
     for row in found["candidates"]:
         won = found["winners"].get(row["factor"], {}).get("value") == row["value"]
-        figures = [level[key] for level in row["levels"] for key in ("per_s", "p95_ms")]
+        own = [level for level in row["levels"] if level["ensemble"] == ensemble]
+        figures = [level[key] for level in own for key in ("per_s", "p95_ms")]
         rows.append((row["factor"], row["value"], row["score"], "best" if won else "", *figures))
     note = (
         "score: best throughput over the committed configs', geometric mean of the ensembles. The committed configs "
         f"were measured first and last; they differ by {100 * found['noise']:.1f} % from their mean: the noise."
     )
-    return Table(f"settings of {target}", ("changed", "to", "score", "", *columns), tuple(rows), note, digits=2)
+    return Table(f"settings of {target}: {ensemble}", ("changed", "to", "score", "", *columns), tuple(rows), note, 2)
