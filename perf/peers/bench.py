@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ REPEATED = "avedge, faces repeated"
 CHECKED = 4  # answers of each contender that are compared
 _ALIKE = 0.5  # of another precision; its own thresholds are held where it is exported, here only mix-ups are caught
 _TUNED_AT = 4  # requests in flight
+_WAKING_S = 0.8
 
 
 @dataclass(frozen=True)
@@ -217,25 +218,32 @@ class _Bench:
         return tried, best
 
     def _rounds(self, contenders: Sequence[Contender]) -> None:
-        """All contenders in turn at each level, then the other way round, and so on; who waits is frozen."""
+        """All contenders in turn, then the other way round, and so on; who waits is frozen."""
         for one in contenders:
             one.rounds = {concurrency: [] for concurrency in self._plan.concurrencies}
         for number in range(self._plan.rounds):
             self._progress(f"{self._workload.name}: round {number + 1} of {self._plan.rounds}")
-            for concurrency in self._plan.concurrencies:
-                for one in contenders if number % 2 == 0 else reversed(contenders):
-                    one.endpoint.switch(True)
-                    try:
-                        one.rounds[concurrency].append(load(one, concurrency, self._plan.seconds))
-                    except PerfError as error:
-                        what = f"round {number + 1}, {concurrency} in flight"
-                        self._failures.append({"contender": one.label, "what": what, "why": str(error)})
-                    finally:
-                        one.endpoint.switch(False)
+            for one in contenders if number % 2 == 0 else reversed(contenders):
+                one.endpoint.switch(True)
+                try:
+                    self._turn(one, number + 1)
+                finally:
+                    one.endpoint.switch(False)
             seen = (
                 (one, max((own[-1].per_s for own in one.rounds.values() if own), default=0.0)) for one in contenders
             )
             self._progress("  " + ", ".join(f"{one.label} {per_s:.1f}/s" for one, per_s in seen))
+
+    def _turn(self, one: Contender, number: int) -> None:
+        """All levels of one contender; first it is woken, for a system may page out who waits."""
+        with suppress(PerfError):
+            load(one, _TUNED_AT, _WAKING_S)
+        for concurrency in self._plan.concurrencies:
+            try:
+                one.rounds[concurrency].append(load(one, concurrency, self._plan.seconds))
+            except PerfError as error:
+                what = f"round {number}, {concurrency} in flight"
+                self._failures.append({"contender": one.label, "what": what, "why": str(error)})
 
     def _calibrate(self, contenders: Sequence[Contender], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """perf_analyzer over gRPC on whoever speaks it, at its best level: is the load generator what is measured?"""
