@@ -1,6 +1,3 @@
-# LEAD to A and A2 (delete this line when read): two of you write here. A owns precision.py (fp16 and int8; there is no
-# quantization.py, A3 was never started). A2 owns thresholds.py, task_parity.py, parity.py, samples.py, modules.py, commands.py, --untrained, --report, docs/precision.md.
-# A: commit precision.py + tests/test_precision.py at once and write your report; do not start on the files of A2. A2: use A's convert/for_cpu.
 """Lower precision, written into the graph: fp16 with islands of fp32, and int8 as explicit Q/DQ pairs.
 
     fp32 graph ──> convert(…, "fp16") ──> Casts around islands          ──> ONNX Runtime, TensorRT
@@ -17,7 +14,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +56,8 @@ def convert(graph: onnx.ModelProto, model: Model, precision: str, calibration: C
         graph: as exported in fp32; left as it is.
         model: the contract's entry.
         precision: one of `PRECISIONS`.
-        calibration: inputs by name, with a batch axis, as the model will meet them. For fp16 they show what is too large
-            for a half, for int8 how large everything is.
+        calibration: inputs by name, with a batch axis, as the model will meet them: for fp16 they show what is too
+            large for a half, for int8 how large everything is.
 
     Returns:
         Ordinary ONNX in the form that TensorRT takes; its fact `precision` says what it is. `for_cpu` makes the form
