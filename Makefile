@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check fast clean
+.PHONY: help demo test check fast bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,15 @@ check: $(VENV)/.installed  ## style and types
 
 fast: $(VENV)/.installed  ## the tests that take less than ten seconds each
 	$(BIN)/python -m pytest -m 'not slow'
+
+bench: $(VENV)/.installed  ## every measurement on this machine, one after the other, and the page of them (about an hour)
+	$(BIN)/avedge export --if-needed
+	$(BIN)/avedge export --if-needed --precision fp16 --repository runs/fp16
+	$(BIN)/avedge export --if-needed --precision int8 --repository runs/int8
+	for word in tune sweep limit peers dsp scale rate accuracy; do $(BIN)/avedge perf $$word || exit; done
+	$(BIN)/avedge perf roofline --int8-repository runs/int8
+	$(BIN)/avedge perf runtimes --fp16-repository runs/fp16
+	$(BIN)/avedge perf report
 
 clean:  ## remove what the commands made
 	rm -rf $(VENV) demo runs data build *.egg-info .pytest_cache .mypy_cache .ruff_cache
