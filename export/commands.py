@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.contract import MODELS, contract_digest, model_named
-from export.recipe import WEIGHTS, Recipe
+from export.recipe import TASK_SETS, WEIGHTS, Recipe
 from export.thresholds import PRECISIONS
 from train import settings
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--untrained", choices=("paper", "compact"),
                         help="random weights in a preset's sizes, to measure speed and nothing else; "
                         "wants a --repository of its own")  # fmt: skip
-    parser.add_argument("--task-sets", type=Path, default=Path("data") / "task_sets", metavar="FOLDER",
+    parser.add_argument("--task-sets", type=Path, default=TASK_SETS, metavar="FOLDER",
                         help="where the drawn inputs are kept (%(default)s)")  # fmt: skip
     parser.add_argument("--configs-only", action="store_true", help="only write the Triton configs")
     parser.add_argument(

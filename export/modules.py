@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from export.contract import Model
+from export.recipe import WEIGHTS
 from export.samples import sample_inputs
 from train.crowd.models import build_counter, load_counter
 from train.crowd.network import CrowdDensitySum
@@ -18,8 +19,7 @@ from train.dsp import CrowdLogMel, GriffinLim, Stft
 from train.facefilter.identity import build_face_identity, load_face_identity
 from train.facefilter.separator import build_separator, load_separator
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "train" / "weights"
-
+__all__ = ["WEIGHTS", "is_network", "served_module", "untrained_module", "weights_digest", "weights_file"]
 _TRAINED: dict[str, Callable[[Path], nn.Module]] = {
     "facefilter_identity": load_face_identity,
     "facefilter_separator": load_separator,

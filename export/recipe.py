@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from export.contract import CONTRACT_VERSION, MODELS, Model, contract_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "train" / "weights"
+TASK_SETS = Path("data") / "task_sets"  # where drawn inputs are kept
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Recipe:
     untrained: str | None = None
     engines: bool = False
     tasks: bool = False
-    task_sets: Path = field(default=Path("data") / "task_sets")
+    task_sets: Path = TASK_SETS
 
     @property
     def release(self) -> dict[str, str | None]:

@@ -28,6 +28,7 @@ from export.thresholds import TASKS, change_of, task_misses
 from train.crowd.interface import Counter
 from train.facefilter.identity import FaceIdentity
 from train.facefilter.separator import Separator
+from train.facefilter.systems import Decoder, FaceSystem
 
 log = logging.getLogger(__name__)
 JUDGED = tuple(TASKS)
@@ -88,6 +89,13 @@ class Artefact(nn.Module):
         return tuple(comparison.parity(name, precision) for name, comparison in self.compared.items())
 
 
+class _Chain(FaceSystem):
+    """The chain that is served, of modules and artefacts mixed."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "artefacts"}
+
+
 def judge(
     sets: TaskSets, weights: Path, modules: Mapping[str, nn.Module], runners: Mapping[str, Runner], precision: str
 ) -> list[TaskParity]:
@@ -133,12 +141,11 @@ def _separation(
     sets: TaskSets, modules: Mapping[str, nn.Module], placed: Mapping[str, Artefact], precision: str
 ) -> list[TaskParity]:
     from train.facefilter.evaluation import evaluate
-    from train.facefilter.systems import Decoder, FaceSystem
 
     decoder = Decoder()
 
     def judged(face: nn.Module, separator: nn.Module) -> tuple[dict[str, float], int, float]:
-        system = FaceSystem(cast(FaceIdentity, face), cast(Separator, separator), decoder)
+        system = _Chain(cast(FaceIdentity, face), cast(Separator, separator), decoder)
         report = evaluate(sets.root, sets.mixtures, system, decoder)
         figures = {name: float(report["overall"][name]) for name in ("sdri_db", "accuracy")}
         return figures, int(report["overall"]["n"]), float(report["seconds"])

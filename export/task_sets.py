@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.errors import ExportError
+from export.recipe import TASK_SETS
 from train.corpus.mixtures import Mixture
 from train.crowd.scene import Scene
 
 log = logging.getLogger(__name__)
-CACHE = Path("data") / "task_sets"
 LEAST_JUDGED = 100  # mixtures, and pictures
 CALIBRATION_MIXTURES, CALIBRATION_SCENES = 24, 16
 _SEED = 20_261
@@ -62,7 +62,7 @@ class TaskSets:
     calibration_scenes: Sequence[Scene]
 
 
-def drawn(cache: Path = CACHE, sizes: Sizes | None = None) -> TaskSets:
+def drawn(cache: Path = TASK_SETS, sizes: Sizes | None = None) -> TaskSets:
     """Draw the sets, or find them.
 
     Args:
