@@ -37,12 +37,11 @@ class Made:
     """A model's files, and what was found out about them."""
 
     model: Model
-    module: nn.Module
     files: dict[str, bytes]
-    runner: Runner  # of the graph
     facts: dict[str, str]  # of the graph
     parities: dict[str, list[Parity]]  # by file
     seconds: float
+    live: tuple[nn.Module, Runner] | None  # the module and what runs the graph, while they are judged
     task: TaskParity | None = None
 
     def errors(self) -> dict[str, dict[str, float]]:
@@ -78,7 +77,11 @@ def export_all(repository: Path, recipe: Recipe, source: str) -> tuple[int, list
     """
     _require_same_kind(repository, recipe)
     sets = _task_sets(recipe)
-    made = [make(model, recipe, sets) for model in MODELS]
+    made = []
+    for model in MODELS:
+        made.append(make(model, recipe, sets))
+        if not recipe.tasks:
+            made[-1].live = None  # a paper's separator is a gigabyte in each
     if recipe.tasks:
         assert sets is not None
         _judge(made, recipe, sets)
@@ -130,7 +133,7 @@ def make(model: Model, recipe: Recipe, sets: TaskSets | None) -> Made:
 
         files |= build(files[GRAPH], model, facts["precision"])
         log.info("%s", table(json.loads(files[MANIFEST_FILE])))
-    return Made(model, module, files, runner, facts, parities, time.monotonic() - began)
+    return Made(model, files, facts, parities, time.monotonic() - began, (module, runner))
 
 
 def converted(
@@ -191,7 +194,9 @@ def _judge(made: Sequence[Made], recipe: Recipe, sets: TaskSets) -> None:
     """
     from export.task_parity import judge, require_tasks
 
-    modules, runners = ({one.model.name: getattr(one, what) for one in made} for what in ("module", "runner"))
+    live = {one.model.name: one.live for one in made if one.live is not None}
+    modules = {name: module for name, (module, _) in live.items()}
+    runners = {name: runner for name, (_, runner) in live.items()}
     found = judge(sets, recipe.weights, modules, runners, recipe.precision)
     for one in made:
         one.task = next((task for task in found if task.model == one.model.name), None)
