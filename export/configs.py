@@ -47,9 +47,9 @@ class Scheduling:
     preferred_batch: int = 0  # the largest batch that is made of waiting requests; 0: the contract's largest
 
 
-# On a CPU an instance per core with one thread each answers 1.4 times as many pictures as one instance with two threads,
-# and as many mixtures; a third instance gains less than the sweep's noise and takes its memory. No request waits for
-# company: under load the queue fills by itself, and a lone request would wait in vain in each step.
+# On a CPU an instance per core with one thread each answers 1.4 times as many pictures as one instance with two
+# threads, and as many mixtures; a third instance gains less than the sweep's noise and takes its memory. No request
+# waits for company: under load the queue fills by itself, and a lone request would wait in vain in each step.
 # `avedge perf tune` measures all of it; perf/results/tune.json is the table behind these numbers.
 _NETWORK = Scheduling(instances=2)
 _PICTURE_NETWORK = Scheduling(instances=2, preferred_batch=1)  # one picture's activations fill a core's cache
