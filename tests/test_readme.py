@@ -110,7 +110,7 @@ def test_every_flag_in_the_readme_exists(root: Path) -> None:
         words = shlex.split(command)
         if words[0] != "avedge":
             continue
-        kind = words[1:3] if words[1] in ("train", "evaluate", "synthesize", "prepare") else words[1:2]
+        kind = words[1:3] if words[1] in ("train", "evaluate", "synthesize", "prepare", "perf") else words[1:2]
         help_text = subprocess.run(
             [sys.executable, "-m", "avedge", *kind, "--help"], cwd=root, capture_output=True, text=True, check=True
         ).stdout
