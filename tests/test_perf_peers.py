@@ -222,10 +222,7 @@ def test_a_peer_answers_as_torch_does_under_load_and_leaves_nothing_behind(
         _keeps_answering(endpoint, requests, answer_bytes, tmp_path)
         endpoint.switch(False)  # it must end though it is frozen
         assert marked_processes("avedge-peer-")
-    assert not _processes_of(endpoint)
-    for port in endpoint.ports:
-        with pytest.raises(OSError):
-            Line(port)
+    assert not _processes_of(endpoint)  # so nobody of ours listens; a free port may be another program's by now
 
 
 def _keeps_answering(endpoint: Endpoint, requests: list[Any], answer_bytes: int, folder: Path) -> None:
