@@ -6,7 +6,6 @@ response cache keeps its answers here too, by the same rule as the server: a 64-
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perf.bare_runtime import open_session
 from perf.closed_loop import Rates, closed_loop
 from perf.errors import PerfError
 from perf.inputs import Request
@@ -98,13 +98,7 @@ def _runner(
     file: Path, inputs: dict[str, str], outputs: dict[str, str], threads: int, spinning: bool
 ) -> Callable[[Tensors], Tensors]:
     """One graph, from the ensemble's tensors to the ensemble's tensors."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = open_session(file, threads, spinning=spinning)
     inner, outer = list(outputs), list(outputs.values())
 
     def run(known: Tensors) -> Tensors:
@@ -153,8 +147,3 @@ def load(ensemble: BareEnsemble, way: Way, requests: Sequence[Request], seconds:
 
     rates = closed_loop(call, workers=way.workers, seconds=seconds)
     return Rates(rates.per_s * way.batch, rates.p50_ms, rates.p95_ms, rates.p99_ms, rates.count * way.batch)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

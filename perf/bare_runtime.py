@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -34,12 +35,20 @@ class Share:
     count: int  # of nodes
 
 
-def open_session(graph: Path | bytes, threads: int, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_session(
+    graph: Path | bytes, threads: int, *, spinning: bool = True, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
     """A session on the CPU.
 
     Args:
         graph: File or content.
         threads: For one operation; operations follow one another.
+        spinning: Whether its threads spin while they wait, as they do by default; they take their core from others.
         profile: Beginning of the file name of a profile; None makes none.
     """
     import onnxruntime
@@ -47,6 +56,7 @@ def open_session(graph: Path | bytes, threads: int, *, profile: Path | None = No
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.log_severity_level = 3
     if profile is not None:
         options.enable_profiling = True

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perf.bare_runtime import core_count
 from perf.closed_loop import percentile
 from perf.dsp_forms import OURS, Form, Forms
 from perf.errors import PerfError
@@ -58,7 +58,7 @@ def measure(args: argparse.Namespace, progress: Callable[[str], None]) -> Record
     from train.environment import command_line, stamp
 
     _refuse_unusable(args)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     progress("reading and exporting the graphs")
     forms = Forms(args.repository, cores)
     comparisons: list[dict[str, Any]] = []

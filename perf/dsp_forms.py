@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perf.bare_runtime import open_session
 from perf.errors import PerfError
 from train.settings import GRIFFIN_LIM_ITERATIONS
 
@@ -67,13 +68,8 @@ class Forms:
 
 
 def _by_onnx(graph: bytes, threads: int) -> Form:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     # As served; and threads that spin would take their core from the next contender.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_session(graph, threads, spinning=False)
     names = [value.name for value in session.get_inputs()]
     return lambda *inputs: np.asarray(session.run(None, dict(zip(names, inputs, strict=True)))[-1])
 

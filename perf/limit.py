@@ -22,6 +22,7 @@ from typing import Any
 
 from perf import bare, first_request, in_process, inputs, together
 from perf.analyzer import Analyzer, find_analyzer
+from perf.bare_runtime import core_count
 from perf.cpu_time import cpu_s
 from perf.errors import PerfError
 from perf.level import INPUTS, run_level
@@ -87,7 +88,7 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
         figures: dict[str, Any] = {name: _ensemble(stand, name) for name in args.ensembles}
         batches = together.measure(stand.server, args.samples, progress)
     started = first_request.measure(args.repository, "onnxruntime", args.samples, args.ensembles, args.starts, progress)
-    settings = {key: value for key, value in vars(args).items() if key in _SETTINGS} | {"cores": bare.cores()}
+    settings = {key: value for key, value in vars(args).items() if key in _SETTINGS} | {"cores": core_count()}
     return Record(
         "limit",
         stamp,
@@ -151,7 +152,7 @@ def _ensemble(stand: _Stand, name: str) -> dict[str, Any]:
     requests = inputs.requests_for(connection, connection.served(name), args.samples, None)
     inputs.write_input_data(stand.folder / INPUTS, requests)
     seconds = 3 * args.window_s
-    stand.progress(f"{name}: bare ONNX Runtime, {len(bare.ways(bare.cores(), args.batches))} ways")
+    stand.progress(f"{name}: bare ONNX Runtime, {len(bare.ways(core_count(), args.batches))} ways")
     tried = _bare_search(stand, name, requests)
     way, best_bare = max(tried, key=lambda pair: pair[1].per_s)
     graphs = bare.BareEnsemble(args.repository, name, threads=way.threads, spinning=way.spinning)
@@ -197,7 +198,7 @@ def _bare_search(stand: _Stand, name: str, requests: Sequence[inputs.Request]) -
     """Every way for one window; graphs are opened once for each number of threads."""
     opened: dict[tuple[int, bool], bare.BareEnsemble] = {}
     found = []
-    for way in bare.ways(bare.cores(), stand.args.batches):
+    for way in bare.ways(core_count(), stand.args.batches):
         key = (way.threads, way.spinning)
         if key not in opened:
             opened[key] = bare.BareEnsemble(stand.args.repository, name, threads=key[0], spinning=key[1])

@@ -7,7 +7,6 @@ Sides alternate within each round: matrix product, fp32, int8, again; every shar
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perf import roofline_tables
+from perf.bare_runtime import core_count
 from perf.record import Aim, Record, Table
 from perf.roofline_tables import because, plot
 from perf.stand import REPOSITORY, newest_artefact
@@ -75,7 +75,7 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
     from train import environment
 
     stamp = environment.stamp(environment.command_line())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     ways = _ways(cores)
     roof = {}
     for threads in sorted({1, cores}):

@@ -7,7 +7,6 @@ its own matrix product for the operations, its copy for weights, inputs and outp
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perf.bare_runtime import core_count
 from perf.devices import Device, Peak, Precision, highest
 from perf.record import Cell, Record, Table
 from perf.runtime_sides import EXACT, SHAPES, SIDES, Network, UnavailableError, inputs_for, module_of
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
     from train import environment
 
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(core_count())
     try:
         device = Device(args.device)
         stamp = environment.stamp(environment.command_line())

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perf.bare_runtime import core_count
 from perf.measure import Progress
 from perf.record import Cell, Record, Table
 from perf.stand import REPOSITORY, SAMPLES
@@ -108,12 +109,12 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
         PerfError: No samples (4), no perf_analyzer (1), a level without figures.
         ServeError: A server cannot start.
     """
-    from perf import bare, environment, in_process
+    from perf import environment, in_process
     from perf.analyzer import find_analyzer
     from serve.runtime import TRITON_VERSION
     from train.environment import command_line
 
-    tried = candidates(bare.cores())
+    tried = candidates(core_count())
     if args.quick:
         tried = [one for one in tried if one.factor in QUICK_STEMS]
     found: dict[str, Any] = {}
@@ -132,7 +133,7 @@ def measure(args: argparse.Namespace, progress: Progress) -> Record:
             found[target] = _judged(rows) | {"committed": _committed(args.repository, target)}
     stamp = environment.stamp(command_line(), server_version=TRITON_VERSION, analyzer_version=analyzer.version)
     settings = {key: getattr(args, key) for key in ("ensembles", "concurrency", "window_s", "quick")}
-    return Record("tune", stamp, settings | {"cores": bare.cores()}, {"targets": found})
+    return Record("tune", stamp, settings | {"cores": core_count()}, {"targets": found})
 
 
 def _changes(repository: Path, target: str, candidate: Candidate) -> bool:
