@@ -11,7 +11,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clients.connection import DEFAULT_URL, Connection
     from clients.counter import CrowdCounter
     from clients.crowd_count import CrowdCount
     from clients.errors import (
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
         Timeout,
     )
     from clients.separator import SeparatedSpeech, SpeechSeparator
+    from clients.transport.connection import DEFAULT_URL, Connection
 
 _HOMES = {
-    "DEFAULT_URL": "connection",
-    "Connection": "connection",
+    "DEFAULT_URL": "transport.connection",
+    "Connection": "transport.connection",
     "CrowdCount": "crowd_count",
     "CrowdCounter": "counter",
     "BadInput": "errors",

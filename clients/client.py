@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TypeVar
 
-from clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
+from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
 
 Self = TypeVar("Self", bound="ServedClient")  # typing has it from Python 3.11 on
 

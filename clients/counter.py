@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.client import ServedClient
-from clients.connection import Tensors
 from clients.contract import ServedModel, TensorSpec
 from clients.crowd_count import CrowdCount
 from clients.errors import BadInput, ContractMismatch
-from clients.picture import Picture, load_picture
-from clients.sound import Samples, Sound, fitted, load_sound, resample
-from clients.tiles import Density, Frame, PhotoDensity, Tiles, count_in_tiles
+from clients.media.picture import Picture, load_picture
+from clients.media.sound import Samples, Sound, fitted, load_sound, resample
+from clients.media.tiles import Density, Frame, PhotoDensity, Tiles, count_in_tiles
+from clients.transport.connection import Tensors
 
 MODEL, MODEL_VISION = "crowd_counting", "crowd_counting_vision"
 _PADDING_SHARE = 0.01  # of the count, in the frame beyond the photo, from which on a warning is due

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract import ServedModel
-from clients.letterbox import Letterbox
+from clients.media.letterbox import Letterbox
+from clients.media.picture import Picture
+from clients.media.tiles import TilePlan
 from clients.outputs import write_whole
-from clients.picture import Picture
-from clients.tiles import TilePlan
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from clients.sound import Samples
+from clients.media.sound import Samples
 
 if TYPE_CHECKING:  # both import this module when they draw
     from clients.crowd_count import CrowdCount

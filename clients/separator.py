@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients import faces, video, windows
 from clients.client import ServedClient
-from clients.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
 from clients.contract import ANY_LENGTH, ServedModel, TensorSpec
 from clients.errors import BadInput, ContractMismatch, printable
+from clients.media import faces, video, windows
+from clients.media.picture import Picture, load_picture
+from clients.media.sound import Samples, Sound, fitted, gain_to, load_sound, resample, write_wav
 from clients.outputs import write_whole
-from clients.picture import Picture, load_picture
-from clients.sound import Samples, Sound, fitted, gain_to, load_sound, resample, write_wav
+from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
 
 MODEL = "facefilter"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clients.connection import Connection
+from clients.transport.connection import Connection
 from perf import inputs
 from perf.inputs import Request
 

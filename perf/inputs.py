@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.connection import Connection
 from clients.contract import ANY_LENGTH, ServedModel
+from clients.transport.connection import Connection
 from perf import media
 from perf.errors import PerfError
 

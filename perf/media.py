@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients import faces
-from clients.letterbox import Letterbox
-from clients.picture import load_picture
-from clients.sound import fitted, gain_to, load_sound, resample
+from clients.media import faces
+from clients.media.letterbox import Letterbox
+from clients.media.picture import load_picture
+from clients.media.sound import fitted, gain_to, load_sound, resample
 
 Array = NDArray[Any]
 

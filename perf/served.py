@@ -8,7 +8,7 @@ from typing import Any
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from clients.connection import Connection, channel_options
+from clients.transport.connection import Connection, channel_options
 from perf.errors import PerfError
 from perf.results import ModelShare
 

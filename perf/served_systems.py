@@ -67,14 +67,14 @@ class EnrolledSystem:
     blind = False
 
     def __init__(self, url: str) -> None:
-        from clients.connection import Connection
+        from clients.transport.connection import Connection
 
         self._connection = Connection(url)
         self.served = self._connection.served(_ENROLLED_MODEL)
 
     def separate(self, mixture: Waveforms, faces: Faces, other_faces: Faces) -> Waveforms:
         """Separate (B, N), N one of the served lengths, into (B, 1, N)."""
-        from clients.sound import gain_to
+        from clients.media.sound import gain_to
 
         known = self._connection.infer_all(_IDENTITY_MODEL, [{"face": stills[0]} for stills in faces], ["identity"])
         gains = np.array([gain_to(heard, self.served.number("mixture_rms")) for heard in mixture], np.float32)
@@ -134,7 +134,7 @@ class ServedCounter:
 
 def spread(photo: Picture, answer: Answer, cell_pixels: int, view: View) -> tuple[Values, tuple[float, float]]:
     """Look at a photo in tiles, or at its mirror image as well; see `train.crowd.systems.Spread`."""
-    from clients.tiles import Frame, count_in_tiles
+    from clients.media.tiles import Frame, count_in_tiles
 
     frame = Frame(PICTURE_WIDTH, PICTURE_HEIGHT, cell_pixels)
     found = count_in_tiles(photo, answer, frame=frame, tiles=view.tiles, flip=view.flip)

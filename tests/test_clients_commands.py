@@ -15,7 +15,9 @@ import soundfile
 from fake_triton import FakeTriton, crowd_of, same_voice, serving
 from matplotlib import cbook
 
-from clients import count_command, outputs, separate_command
+from clients import outputs
+from clients.commands import count as count_command
+from clients.commands import separate as separate_command
 from clients.errors import BadInput, OutputFailed
 
 PORTRAIT = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from fake_triton import FakeTriton, committed_config, crowd_of, same_voice, serving
 
-from clients.connection import Connection
 from clients.counter import CrowdCounter
 from clients.errors import ContractMismatch, ServerUnavailable, Timeout
 from clients.separator import SpeechSeparator
+from clients.transport.connection import Connection
 
 INPUTS: dict[str, np.ndarray] = {"mixture": np.ones(31_840, np.float32), "face": np.zeros((224, 224, 3), np.uint8)}
 OUTPUTS = ("speech", "attention")

@@ -13,7 +13,7 @@ from fake_triton import Answer, FakeTriton, committed_config, crowd_of, serving
 from clients.counter import CrowdCounter
 from clients.crowd_count import CrowdCount
 from clients.errors import BadInput, ContractMismatch
-from clients.letterbox import Letterbox
+from clients.media.letterbox import Letterbox
 from export.contract import interval_facts
 from train.settings import CountInterval
 

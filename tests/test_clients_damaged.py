@@ -13,8 +13,8 @@ import soundfile
 from test_clients_sound import tone, write_container
 
 from clients.errors import BadInput
-from clients.picture import load_picture
-from clients.sound import load_sound
+from clients.media.picture import load_picture
+from clients.media.sound import load_sound
 
 MUTATIONS = 150
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from matplotlib import cbook
 
-from clients import video
 from clients.errors import BadInput
-from clients.faces import FaceBox, choose_face, crop_face, find_faces
-from clients.picture import load_picture
+from clients.media import video
+from clients.media.faces import FaceBox, choose_face, crop_face, find_faces
+from clients.media.picture import load_picture
 from train.synthetic import faces as drawn
 
 

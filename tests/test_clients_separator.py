@@ -14,10 +14,10 @@ from fake_triton import FakeTriton, same_voice, serving
 from matplotlib import cbook
 from scipy.signal import fftconvolve
 
-from clients import windows
 from clients.errors import BadInput, ContractMismatch, OutputFailed
+from clients.media import windows
+from clients.media.sound import load_sound
 from clients.separator import SpeechSeparator
-from clients.sound import load_sound
 
 HOP, HALO_FRAMES, PADDED = 160, 40, (31_840, 63_840, 127_840)
 FACE = np.full((224, 224, 3), 127, np.uint8)
@@ -200,7 +200,7 @@ def test_a_result_that_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_clients_bring_no_torch() -> None:
     code = (
-        "import sys, clients, clients.separate_command, clients.count_command\n"
+        "import sys, clients, clients.commands.separate, clients.commands.count\n"
         "assert 'grpc' not in sys.modules and 'cv2' not in sys.modules, 'heavy imports slow --help down'\n"
         "from clients import SpeechSeparator, CrowdCounter\n"
         "import clients.plots\n"

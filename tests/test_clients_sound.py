@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from clients.errors import BadInput
-from clients.sound import load_sound, resample, write_wav
+from clients.media.sound import load_sound, resample, write_wav
 
 
 def tone(rate_hz: int, seconds: float = 1.0, frequency_hz: float = 440.0, level: float = 0.3) -> np.ndarray:

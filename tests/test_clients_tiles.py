@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 
 from clients.errors import BadInput
-from clients.letterbox import Letterbox
-from clients.limits import MAX_TILES
-from clients.tiles import Frame, Tiles, count_in_tiles, plan_tiles
+from clients.media.letterbox import Letterbox
+from clients.media.limits import MAX_TILES
+from clients.media.tiles import Frame, Tiles, count_in_tiles, plan_tiles
 
 FRAME = Frame(1024, 576, 8)
 SMALL = Frame(320, 256, 8)  # 32 rows of 40 cells: the same laws, a seventh of the work

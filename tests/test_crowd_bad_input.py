@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import avedge
-from clients.picture import load_picture
+from clients.media.picture import load_picture
 from train.crowd.augment import AugmentSettings
 from train.crowd.data import SceneBatches, Source
 from train.crowd.models import build_counter, save_counter

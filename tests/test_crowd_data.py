@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from clients.letterbox import Letterbox
+from clients.media.letterbox import Letterbox
 from train.crowd.augment import AugmentSettings, blank, framed, mosaic, window_at, without_people
 from train.crowd.data import SceneBatches, Source, collate, read_example, read_sound
 from train.crowd.frame import inside_photo, place, whole

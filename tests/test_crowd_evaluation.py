@@ -15,7 +15,7 @@ import tiny_crowds as tiny
 import torch
 
 import avedge
-from clients.letterbox import Letterbox
+from clients.media.letterbox import Letterbox
 from train.crowd.commands import _settings
 from train.crowd.evaluation import Options, evaluate
 from train.crowd.frame import whole

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import interpolate, ndimage, stats
 
-from clients.letterbox import Letterbox
+from clients.media.letterbox import Letterbox
 from train.crowd.ground_truth import (
     density_map,
     density_of_map,

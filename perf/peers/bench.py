@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clients.connection import Connection
+from clients.transport.connection import Connection
 from perf import environment, inputs
 from perf.errors import PerfError
 from perf.peers import aims, calibration, costs

@@ -96,7 +96,7 @@ class TorchSystem:
     Args:
         weights: the file.
         view: how photos are looked at.
-        spread: looks at a photo in several frames (`clients.tiles`); needed unless the view is plain.
+        spread: looks at a photo in several frames (`clients.media.tiles`); needed unless the view is plain.
         device: where the network runs.
 
     Raises:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clients import limits
 from clients.errors import BadInput, printable
+from clients.media import limits
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.picture import Picture
+from clients.media.picture import Picture
 
 
 @dataclass(frozen=True)

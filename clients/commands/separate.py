@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.batch import Report, add_batch_arguments, batch_of
+from clients.commands.batch import Report, add_batch_arguments, batch_of
 
 if TYPE_CHECKING:
     from clients.separator import SpeechSeparator
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Separate every input; see `clients.batch.Batch.run` for the exit code."""
+    """Separate every input; see `clients.commands.batch.Batch.run` for the exit code."""
     from clients.separator import SpeechSeparator
 
     with SpeechSeparator(args.url, timeout_s=args.timeout) as separator:
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _separate(separator: SpeechSeparator, path: Path, args: argparse.Namespace) -> Report:
+    from clients.media.sound import write_wav
     from clients.plots import draw_spectrograms
-    from clients.sound import write_wav
 
     result = separator.separate(path, args.face, face_index=args.face_index, face_crop=args.face_crop)
     length_s = len(result.speech) / result.sample_rate_hz

@@ -17,13 +17,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.batch import Report, add_batch_arguments, batch_of
-from clients.limits import MAX_TILES, MAX_TILES_PER_SIDE
+from clients.commands.batch import Report, add_batch_arguments, batch_of
+from clients.media.limits import MAX_TILES, MAX_TILES_PER_SIDE
 
 if TYPE_CHECKING:
     from clients.counter import CrowdCounter
     from clients.crowd_count import CrowdCount
-    from clients.tiles import Tiles
+    from clients.media.tiles import Tiles
 
 OVERLAY, DENSITY = ".density.png", ".density.npy"
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Count every photo; see `clients.batch.Batch.run` for the exit code."""
+    """Count every photo; see `clients.commands.batch.Batch.run` for the exit code."""
     from clients.counter import CrowdCounter
 
     with CrowdCounter(args.url, timeout_s=args.timeout) as counter:

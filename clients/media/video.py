@@ -12,8 +12,8 @@ from av import AudioStream, VideoStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from clients import limits
 from clients.errors import BadInput, printable
+from clients.media import limits
 
 # FFmpeg opens only these, and only local files: no playlist, script or network address can hide in a name or a file.
 _OPTIONS = {

@@ -15,8 +15,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from clients import limits, video
 from clients.errors import BadInput, printable
+from clients.media import limits, video
 
 Samples = NDArray[np.float32]
 

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import BadInput
-from clients.letterbox import Letterbox
-from clients.limits import MAX_TILES, MAX_TILES_PER_SIDE
-from clients.picture import Picture
+from clients.media.letterbox import Letterbox
+from clients.media.limits import MAX_TILES, MAX_TILES_PER_SIDE
+from clients.media.picture import Picture
 
 Density = NDArray[np.float32]  # (rows, columns), people per cell
 Tiles = int | Literal["auto"]  # tiles per side; or as many as the photo's own resolution needs

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from clients.errors import BadInput
-from clients.picture import Picture
+from clients.media.picture import Picture
 
 CROP_SCALE = 0.40
 CROP_GREY = 110

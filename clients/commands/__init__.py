@@ -1,0 +1,1 @@
+"""The commands for users: `avedge separate`, `avedge count`."""

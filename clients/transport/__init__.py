@@ -1,0 +1,1 @@
+"""How requests reach a server and answers come back."""
