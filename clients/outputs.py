@@ -33,12 +33,28 @@ def write_together(writers: Mapping[Path, Writer]) -> None:
     Raises:
         OutputFailed: as `write_whole`; none of the files is there or changed then.
     """
-    first = next(iter(writers))
-    with _explained(first.parent), _staging(first.parent) as staging:
-        for path, write in writers.items():
-            write(staging / path.name)
-            _flush(staging / path.name)
-        _move_all(staging, list(writers))
+    folder = next(iter(writers)).parent
+    with staging_in(folder) as staging:
+        with explained(folder):
+            for path, write in writers.items():
+                write(staging / path.name)
+        move_together({path: staging / path.name for path in writers}, staging)
+
+
+def move_together(made: Mapping[Path, Path], staging: Path) -> None:
+    """Move whole files into place: all of them, or none.
+
+    Args:
+        made: where each file belongs, and where it lies, on the same file system; its folder must exist.
+        staging: folder for what is replaced until all have moved.
+
+    Raises:
+        OutputFailed: as `write_whole`; none of the files is there or changed then.
+    """
+    with explained(next(iter(made)).parent):
+        for file in made.values():
+            _flush(file)
+        _move_all(made, staging)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -47,10 +63,10 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         OutputFailed: it cannot be made or written to.
     """
-    with _explained(folder):
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _staging(folder):
-            pass
+    with staging_in(folder):
+        pass
 
 
 def require_absent(paths: list[Path]) -> None:
@@ -70,9 +86,14 @@ def require_absent(paths: list[Path]) -> None:
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder on the same file system, gone afterwards whatever happens."""
-    staging = Path(tempfile.mkdtemp(prefix=".avedge-", dir=folder))
+def staging_in(folder: Path) -> Iterator[Path]:
+    """A hidden folder on the same file system, gone afterwards whatever happens.
+
+    Raises:
+        OutputFailed: it cannot be made.
+    """
+    with explained(folder):
+        staging = Path(tempfile.mkdtemp(prefix=".avedge-", dir=folder))
     try:
         yield staging
     finally:
@@ -80,8 +101,8 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """The system's complaints as ours."""
+def explained(folder: Path) -> Iterator[None]:
+    """The system's complaints about writing as ours."""
     try:
         yield
     except OSError as error:
@@ -99,21 +120,21 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _move_all(staging: Path, targets: list[Path]) -> None:
+def _move_all(made: Mapping[Path, Path], staging: Path) -> None:
     """Move the finished files; should one move fail, put back what the earlier ones replaced."""
-    kept = staging / "replaced"
-    kept.mkdir()
+    replaced: dict[Path, Path] = {}
     moved: list[Path] = []
     try:
-        for target in targets:
+        for number, (target, file) in enumerate(made.items()):
             if target.exists():
-                os.replace(target, kept / target.name)
+                kept = staging / f"replaced-{number}"
+                os.replace(target, kept)
+                replaced[target] = kept
+            os.replace(file, target)
             moved.append(target)
-            os.replace(staging / target.name, target)
     except OSError:
         for target in moved:
-            if (kept / target.name).exists():
-                os.replace(kept / target.name, target)
-            else:
-                target.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
+        for target, kept in replaced.items():
+            os.replace(kept, target)
         raise

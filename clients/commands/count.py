@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     from clients.counter import CrowdCounter
 
     with CrowdCounter(args.url, timeout_s=args.timeout) as counter:
-        return batch_of(args, "count", (OVERLAY, DENSITY)).run(args.inputs, lambda path: _count(counter, path, args))
+        return batch_of(args, "count", (OVERLAY, DENSITY)).run(
+            args.inputs, lambda path, staging: _count(counter, path, args)
+        )
 
 
 def _count(counter: CrowdCounter, path: Path, args: argparse.Namespace) -> Report:

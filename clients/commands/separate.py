@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     with SpeechSeparator(args.url, timeout_s=args.timeout) as separator:
         return batch_of(args, "separate", (VOICE, SPECTROGRAM)).run(
-            args.inputs, lambda path: _separate(separator, path, args)
+            args.inputs, lambda path, staging: _separate(separator, path, args)
         )
 
 
