@@ -167,18 +167,23 @@ class SpeechSeparator(ServedClient):
         # One gain for the whole recording: the network knows mixtures of one level, and windows must agree on theirs.
         gain = gain_to(heard, served.number("mixture_rms"))
         try:
-            plan = windows.plan_windows(
-                len(heard), served.integers("padded_samples"), hop=hop, halo_frames=served.integer("halo_frames")
+            layout = windows.layout_of(
+                served.integers("padded_samples"), hop=hop, halo_frames=served.integer("halo_frames")
             )
         except ValueError as error:
             raise _unfit(served, str(error)) from error
-        levelled = heard * np.float32(gain)
-        requests: list[Tensors] = [{"mixture": windows.cut(levelled, window), "face": face} for window in plan.windows]
+        cutter = windows.Cutter(layout)
+        plan = [*cutter.push(heard * np.float32(gain)), *cutter.end()]
+        requests: list[Tensors] = [{"mixture": window.samples, "face": face} for window in plan]
         answers = self._connection.infer_all(MODEL, requests, ("speech", "attention"), self._in_flight)
-        for window, answer in zip(plan.windows, answers, strict=True):
-            _require_lengths(served, answer, window.length, window.length // hop + 1)
-        attention = windows.join([answer["attention"] for answer in answers], plan, len(heard), hop)
-        speech = windows.join([answer["speech"] for answer in answers], plan, len(heard)) / np.float32(gain)
+        voices, weights = windows.Joiner(layout), windows.Joiner(layout, hop)
+        spoken, attended = [], []
+        for window, answer in zip(plan, answers, strict=True):
+            _require_lengths(served, answer, len(window.samples), len(window.samples) // hop + 1)
+            spoken.append(voices.push(answer["speech"], window.valid))
+            attended.append(weights.push(answer["attention"], window.valid))
+        attention = np.concatenate([*attended, weights.end()])
+        speech = np.concatenate([*spoken, voices.end()]) / np.float32(gain)
         back = resample(speech, rate_hz, sound.sample_rate_hz, len(sound.samples))
         return fitted(back, len(sound.samples)), attention, len(requests)
 

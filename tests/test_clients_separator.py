@@ -20,6 +20,7 @@ from clients.media.sound import load_sound
 from clients.separator import SpeechSeparator
 
 HOP, HALO_FRAMES, PADDED = 160, 40, (31_840, 63_840, 127_840)
+LAYOUT = windows.layout_of(PADDED, hop=HOP, halo_frames=HALO_FRAMES)
 FACE = np.full((224, 224, 3), 127, np.uint8)
 PORTRAIT = Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
 
@@ -45,37 +46,76 @@ def wide_filter(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"speech": speech, "attention": np.tanh(energy)}
 
 
-@pytest.mark.parametrize("samples", [1, 31_840, 31_841, 127_840, 127_841, 500_000])
-def test_windows_cover_the_recording_with_served_lengths_at_whole_frames(samples: int) -> None:
-    plan = windows.plan_windows(samples, PADDED, hop=HOP, halo_frames=HALO_FRAMES)
-    assert all(window.length in PADDED and window.start % HOP == 0 for window in plan.windows)
-    assert plan.windows[-1].start + plan.windows[-1].length >= samples
-    shared = [a.start + a.length - b.start for a, b in zip(plan.windows, plan.windows[1:], strict=False)]
-    assert all(overlap == 2 * plan.halo + plan.fade for overlap in shared)
+def cut(recording: np.ndarray, layout: windows.Layout, block: int = 10**9) -> list[windows.Window]:
+    """All windows of a recording that comes in blocks."""
+    cutter = windows.Cutter(layout)
+    found = [w for start in range(0, len(recording), block) for w in cutter.push(recording[start : start + block])]
+    return [*found, *cutter.end()]
+
+
+def join(pieces: list[np.ndarray], cuts: list[windows.Window], hop: int = 1) -> np.ndarray:
+    joiner = windows.Joiner(LAYOUT, hop)
+    joined = [joiner.push(piece, window.valid) for piece, window in zip(pieces, cuts, strict=True)]
+    return np.concatenate([*joined, joiner.end()])
+
+
+@pytest.mark.parametrize("samples", [1, 31_840, 31_841, 113_440 + 127_840, 127_840, 127_841, 500_000])
+def test_windows_have_served_lengths_follow_at_one_step_and_hold_the_whole_recording(samples: int) -> None:
+    recording = noise(samples)
+    cuts = cut(recording, LAYOUT)
+    assert LAYOUT.step % HOP == 0 and LAYOUT.longest - LAYOUT.step == 2 * LAYOUT.halo + LAYOUT.fade
+    assert all(len(window.samples) in PADDED for window in cuts)
+    assert all(window.valid == LAYOUT.longest for window in cuts[:-1])
+    for number, window in enumerate(cuts):
+        start = number * LAYOUT.step
+        np.testing.assert_array_equal(window.samples[: window.valid], recording[start : start + window.valid])
+        assert not window.samples[window.valid :].any()
+    assert (len(cuts) - 1) * LAYOUT.step + cuts[-1].valid == samples
+    assert len(cuts) == 1 or cuts[-1].valid > LAYOUT.longest - LAYOUT.step, "the last window would hold nothing new"
+
+
+@pytest.mark.parametrize("block", [1_000, 127_840, 130_000])
+def test_a_recording_that_comes_in_blocks_is_cut_at_the_same_places(block: int) -> None:
+    recording = noise(400_000)
+    for whole, part in zip(cut(recording, LAYOUT), cut(recording, LAYOUT, block), strict=True):
+        np.testing.assert_array_equal(whole.samples, part.samples)
+        assert whole.valid == part.valid
 
 
 def test_a_short_recording_takes_the_smallest_length_that_holds_it() -> None:
-    lengths = [windows.plan_windows(n, PADDED, hop=HOP, halo_frames=40).windows for n in (31_840, 31_841, 63_841)]
-    assert [[window.length for window in plan] for plan in lengths] == [[31_840], [63_840], [127_840]]
+    lengths = [[len(window.samples) for window in cut(noise(n), LAYOUT)] for n in (31_840, 31_841, 63_841)]
+    assert lengths == [[31_840], [63_840], [127_840]]
 
 
 def test_windows_that_were_only_cut_are_joined_to_the_recording() -> None:
     recording = noise(400_000)
-    plan = windows.plan_windows(len(recording), PADDED, hop=HOP, halo_frames=HALO_FRAMES)
-    joined = windows.join([windows.cut(recording, window) for window in plan.windows], plan, len(recording))
-    assert len(plan.windows) == 4
+    cuts = cut(recording, LAYOUT)
+    joined = join([window.samples for window in cuts], cuts)
+    assert len(cuts) == 4
     np.testing.assert_allclose(joined, recording, atol=1e-6)
 
 
+def test_frames_are_joined_to_one_per_hop_and_one_more() -> None:
+    recording = noise(400_000)
+    cuts = cut(recording, LAYOUT)
+    frames = np.arange(400_000 // HOP + 1, dtype=np.float32)
+    starts = [number * LAYOUT.step // HOP for number in range(len(cuts))]
+    pieces = [
+        np.pad(frames, (0, 800))[start : start + len(window.samples) // HOP + 1]
+        for start, window in zip(starts, cuts, strict=True)
+    ]
+    np.testing.assert_allclose(join(pieces, cuts, HOP), frames, atol=1e-3)
+
+
 def test_what_lies_within_a_halo_of_a_cut_is_not_used() -> None:
-    plan = windows.plan_windows(300_000, PADDED, hop=HOP, halo_frames=HALO_FRAMES)
+    cuts = cut(noise(300_000), LAYOUT)
     pieces = []
-    for number, window in enumerate(plan.windows):
-        piece = np.ones(window.length, np.float32)
+    for number, window in enumerate(cuts):
+        piece = np.ones(len(window.samples), np.float32)
         piece[: REACH if number else 0] = 1e6
-        piece[window.length - REACH if number < len(plan.windows) - 1 else window.length :] = 1e6
+        piece[len(piece) - REACH if number < len(cuts) - 1 else window.valid :] = 1e6
         pieces.append(piece)
-    np.testing.assert_allclose(windows.join(pieces, plan, 300_000), 1, atol=1e-6)
+    np.testing.assert_allclose(join(pieces, cuts), 1, atol=1e-6)
 
 
 def test_chunks_agree_with_the_whole_recording() -> None:

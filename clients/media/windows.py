@@ -1,4 +1,4 @@
-"""Long recordings as overlapping windows, and the answers joined again.
+"""Recordings of any length as overlapping windows, and the answers joined again, both while they come.
 
     recording |==========================================================|
     window 0  |---------------------------|fade|halo|
@@ -6,11 +6,14 @@
 
 Two neighbours share a halo, a fade and a halo. The network sees no further than a halo, so in the fade, which has one
 on either side, both windows hold what the whole recording would have given; they are blended there linearly.
+
+Windows follow each other at one step, and a window is cut as soon as its samples are there. So a recording that is
+known as a whole, one that is read block by block, and a microphone's are cut at the same places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,82 +24,116 @@ FADE_FRAMES = 10
 
 
 @dataclass(frozen=True)
-class Window:
-    """A stretch of the recording that goes as one request."""
+class Layout:
+    """How recordings are cut; all numbers are samples, the halo, the fade and the step multiples of the hop."""
 
-    start: int  # sample of the recording
-    length: int  # samples, one of the served lengths; may reach beyond the recording's end
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a recording is cut; all numbers are samples, multiples of the hop."""
-
-    windows: tuple[Window, ...]
+    lengths: tuple[int, ...]  # that are served, ascending; all windows but the last have the longest
+    hop: int
     halo: int
     fade: int
+    step: int  # from one window's start to the next one's
+
+    @property
+    def longest(self) -> int:
+        """Length of all windows but the last."""
+        return self.lengths[-1]
 
 
-def plan_windows(samples: int, padded_samples: Sequence[int], *, hop: int, halo_frames: int) -> Plan:
-    """Cut a recording into windows of served lengths, as few as there can be.
+def layout_of(
+    padded_samples: Sequence[int], *, hop: int, halo_frames: int, longest_samples: int | None = None
+) -> Layout:
+    """The layout for the served lengths.
 
     Args:
-        samples: length of the recording.
         padded_samples: the lengths that are served.
         hop: samples per frame; windows begin at whole frames, so that all see the same frames.
         halo_frames: frames that an output frame sees to either side.
+        longest_samples: leave longer windows out, to wait less for each; the shortest length always stays.
 
     Raises:
-        ValueError: the longest served length leaves too little between its halos.
+        ValueError: the longest length leaves too little between its halos.
     """
     lengths = sorted(padded_samples)
+    if longest_samples is not None:
+        lengths = [length for length in lengths if length <= longest_samples] or lengths[:1]
     halo, fade = halo_frames * hop, FADE_FRAMES * hop
     step = (lengths[-1] - 2 * halo - fade) // hop * hop
     if step < fade:
         raise ValueError(f"windows of {lengths[-1]} samples leave too little between two halos of {halo}")
-    windows, start = [], 0
-    while start + lengths[-1] < samples:
-        windows.append(Window(start, lengths[-1]))
-        start += step
-    windows.append(Window(start, next(length for length in lengths if length >= samples - start)))
-    return Plan(tuple(windows), halo, fade)
+    return Layout(tuple(lengths), hop, halo, fade, step)
 
 
-def cut(recording: Samples, window: Window) -> Samples:
-    """The window's samples, with zeros beyond the recording's end."""
-    piece = recording[window.start : window.start + window.length]
-    return np.pad(piece, (0, window.length - len(piece)))
+@dataclass(frozen=True)
+class Window:
+    """A stretch of the recording that goes as one request."""
+
+    samples: Samples  # of a served length, with zeros beyond the recording's end
+    valid: int  # samples of the recording in it
 
 
-def join(pieces: Sequence[Samples], plan: Plan, samples: int, hop: int = 1) -> Samples:
-    """Blend the windows' answers into one.
+class Cutter:
+    """Cuts what it is given into windows."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._held = np.zeros(0, np.float32)  # from the next window's start on
+        self._new = 0  # samples that no window has yet
+
+    def push(self, samples: Samples) -> Iterator[Window]:
+        """Take the next samples, any number of them; gives the windows that are complete now."""
+        self._held = np.concatenate((self._held, samples))
+        self._new += len(samples)
+        longest, step = self._layout.longest, self._layout.step
+        while len(self._held) >= longest:
+            yield Window(self._held[:longest], longest)
+            self._held = self._held[step:]
+            self._new = len(self._held) - (longest - step)
+
+    def end(self) -> Iterator[Window]:
+        """The recording is over; gives the last window, of the shortest length that holds what is left."""
+        if self._new > 0:
+            valid = len(self._held)
+            length = next(length for length in self._layout.lengths if length >= valid)
+            yield Window(np.pad(self._held, (0, length - valid)), valid)
+        self._held, self._new = self._held[:0], 0
+
+
+class Joiner:
+    """Blends the windows' answers, in order, into one.
 
     Args:
-        pieces: one per window: waveforms, or with `hop` the frames of them.
-        plan: how the recording was cut.
-        samples: length of the recording.
+        layout: how the recording was cut.
         hop: 1 for waveforms; for values per frame the samples of one frame.
-
-    Returns:
-        (samples,) for waveforms, (samples // hop + 1,) for frames.
     """
-    length = samples if hop == 1 else samples // hop + 1
-    joined = np.zeros(length, np.float32)
-    halo, fade = plan.halo // hop, plan.fade // hop
-    for number, (window, piece) in enumerate(zip(plan.windows, pieces, strict=True)):
-        start = window.start // hop
-        weights = np.ones(len(piece), np.float32)
-        if number > 0:
-            weights[:halo] = 0
-            weights[halo : halo + fade] = _rise(fade)
-        if number < len(plan.windows) - 1:
-            # The next window fades in from one halo behind its start; this one fades out under it.
-            out = plan.windows[number + 1].start // hop - start + halo
-            weights[out : out + fade] = 1 - _rise(fade)
-            weights[out + fade :] = 0
-        end = min(length, start + len(piece))
-        joined[start:end] += (weights * piece)[: end - start]
-    return joined
+
+    def __init__(self, layout: Layout, hop: int = 1) -> None:
+        self._hop = hop
+        self._step, self._halo, self._fade = layout.step // hop, layout.halo // hop, layout.fade // hop
+        self._pending: Samples | None = None  # of the last answer, from where the next one fades in
+
+    def push(self, answer: Samples, valid: int) -> Samples:
+        """Take a window's answer; gives what no later window can change.
+
+        Args:
+            answer: (length,) for waveforms, (length // hop + 1,) for frames.
+            valid: samples of the recording in the window.
+        """
+        own = answer[: valid if self._hop == 1 else valid // self._hop + 1]
+        start = 0
+        if self._pending is not None:
+            start, end = self._halo, self._halo + self._fade
+            rise = _rise(self._fade)
+            faded = self._pending[: self._fade] * (1 - rise) + own[start:end] * rise
+            own = np.concatenate((own[:start], faded, own[end:]))
+        done = min(len(own), self._step + self._halo)
+        self._pending = own[done:]
+        return own[start:done]
+
+    def end(self) -> Samples:
+        """There is no later window; gives what was kept for one."""
+        rest = np.zeros(0, np.float32) if self._pending is None else self._pending
+        self._pending = None
+        return rest
 
 
 def _rise(fade: int) -> Samples:
