@@ -5,8 +5,7 @@ from __future__ import annotations
 import queue
 import random
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -38,6 +37,7 @@ _CHANNEL_OPTIONS = [
 ]
 
 Tensors = Mapping[str, NDArray[Any]]
+Answer = dict[str, NDArray[Any]]
 
 
 @dataclass
@@ -98,25 +98,33 @@ class Connection:
             self._served[model] = described
         return self._served[model]
 
-    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Answer:
         """Send one item and wait for its answer; see `infer_all`."""
         return self.infer_all(model, [inputs], outputs)[0]
 
     def infer_all(
-        self, model: str, requests: Sequence[Tensors], outputs: Sequence[str], in_flight: int = IN_FLIGHT
-    ) -> list[dict[str, NDArray[Any]]]:
-        """Send several items, some of them on the way at the same time.
+        self, model: str, requests: Iterable[Tensors], outputs: Sequence[str], in_flight: int = IN_FLIGHT
+    ) -> list[Answer]:
+        """Send several items and wait for all of their answers, in order; see `infer_stream`."""
+        return list(self.infer_stream(model, requests, outputs, in_flight))
 
-        A request that meets a server that is away or too busy is sent again, at most four times in all and within its
-        deadline. The first failure that stays cancels the rest.
+    def infer_stream(
+        self, model: str, requests: Iterable[Tensors], outputs: Sequence[str], in_flight: int = IN_FLIGHT
+    ) -> Iterator[Answer]:
+        """Send items as they come, some of them on the way at the same time, and give the answers in order.
+
+        Items are taken from `requests` only as answers are taken from here, so an input without end needs no more
+        memory than a short one. A request that meets a server that is away or too busy is sent again, at most four
+        times in all and within its deadline. The first failure that stays cancels the rest, as does closing this
+        iterator.
 
         Args:
             model: name of the served model.
             requests: for each item its tensors by name, without the batch axis.
             outputs: names of the tensors wanted back.
-            in_flight: most requests on the way at once.
+            in_flight: most requests on the way, and answers not yet taken, at once.
 
-        Returns:
+        Yields:
             for each item, in order, its tensors by name, without the batch axis; all values are finite.
 
         Raises:
@@ -124,28 +132,48 @@ class Connection:
             ServerUnavailable: the server is away or too busy.
             ContractMismatch: the server refused a tensor or sent another answer than asked for.
         """
-        waiting = deque(_Request(index, inputs) for index, inputs in enumerate(requests))
+        coming = enumerate(requests)
         flying: dict[int, _Request] = {}
+        answers: dict[int, Answer] = {}
         arrived: queue.SimpleQueue[tuple[int, Any, Any]] = queue.SimpleQueue()
-        answers: list[dict[str, NDArray[Any]]] = [{} for _ in requests]
+        given, ended = 0, False
         try:
-            while waiting or flying:
-                while waiting and len(flying) < in_flight:
-                    request = waiting.popleft()
-                    flying[request.index] = request
-                    self._send(model, request, outputs, arrived)
-                index, result, error = arrived.get()  # gRPC's own deadlines make sure that something arrives
-                request = flying.pop(index)
-                if error is None:
-                    answers[index] = self._unpack(model, result, outputs)
-                elif _may_retry(error) and self._wait_before_retry(request):
-                    waiting.appendleft(request)
+            while True:
+                while not ended and len(flying) + len(answers) < in_flight:
+                    index, inputs = next(coming, (-1, {}))
+                    ended = index < 0
+                    if not ended:
+                        flying[index] = _Request(index, inputs)
+                        self._send(model, flying[index], outputs, arrived)
+                if given in answers:
+                    yield answers.pop(given)
+                    given += 1
+                elif flying:
+                    self._take(model, flying, outputs, arrived, answers)
                 else:
-                    raise self._explain(error, f"Model {model}") from error
+                    return
         finally:
             for request in flying.values():
                 request.call.cancel()
-        return answers
+
+    def _take(
+        self,
+        model: str,
+        flying: dict[int, _Request],
+        outputs: Sequence[str],
+        arrived: queue.SimpleQueue[Any],
+        answers: dict[int, Answer],
+    ) -> None:
+        """Wait for one outcome: an answer, a reason to send again, or the end."""
+        index, result, error = arrived.get()  # gRPC's own deadlines make sure that something arrives
+        request = flying.pop(index)
+        if error is None:
+            answers[index] = self._unpack(model, result, outputs)
+        elif _may_retry(error) and self._wait_before_retry(request):
+            flying[index] = request
+            self._send(model, request, outputs, arrived)
+        else:
+            raise self._explain(error, f"Model {model}") from error
 
     def _send(self, model: str, request: _Request, outputs: Sequence[str], arrived: queue.SimpleQueue[Any]) -> None:
         """Start one call; its outcome lands in the queue."""
@@ -169,7 +197,7 @@ class Connection:
         time.sleep(wait_s)
         return True
 
-    def _unpack(self, model: str, result: Any, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def _unpack(self, model: str, result: Any, outputs: Sequence[str]) -> Answer:
         """The tensors of an answer without the batch axis."""
         answer = {}
         for name in outputs:
