@@ -57,9 +57,16 @@ class SeparatedSpeech:
         Raises:
             OutputFailed: it cannot be written.
         """
-        from clients.plots import draw_spectrograms  # matplotlib takes a second to load
+        write_whole(Path(path), self.write_plot)
 
-        write_whole(Path(path), lambda aside: draw_spectrograms(aside, self))
+    def write_plot(self, path: Path) -> None:
+        """Draw the same without care for what stands there."""
+        from clients.spectrograms import VoicePicture  # matplotlib takes a second to load
+
+        picture = VoicePicture(len(self.mixture), self.sample_rate_hz, self.frame_s)
+        picture.hear(self.mixture)
+        picture.speak(self.speech, self.attention)
+        picture.draw(path)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold: no samples and no pixels."""

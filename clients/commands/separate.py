@@ -47,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _separate(separator: SpeechSeparator, path: Path, args: argparse.Namespace) -> Report:
     from clients.media.sound import write_wav
-    from clients.plots import draw_spectrograms
 
     result = separator.separate(path, args.face, face_index=args.face_index, face_crop=args.face_crop)
     length_s = len(result.speech) / result.sample_rate_hz
@@ -60,6 +59,6 @@ def _separate(separator: SpeechSeparator, path: Path, args: argparse.Namespace) 
         warnings=result.warnings,
         writers={
             VOICE: lambda aside: write_wav(aside, result.speech, result.sample_rate_hz),
-            SPECTROGRAM: lambda aside: draw_spectrograms(aside, result),
+            SPECTROGRAM: result.write_plot,
         },
     )
