@@ -41,6 +41,10 @@ class AsyncConnection:
         """How the server describes a model; see `Connection.served`."""
         return await asyncio.to_thread(self._connection.served, model)
 
+    async def described(self, model: str) -> ServedModel:
+        """How the server describes a model that only ensembles call; see `Connection.described`."""
+        return await asyncio.to_thread(self._connection.described, model)
+
     async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Answer:
         """Send one item and wait for its answer; see `Connection.infer_stream`."""
         return await asyncio.to_thread(self._connection.infer, model, inputs, outputs)

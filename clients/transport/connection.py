@@ -98,6 +98,15 @@ class Connection:
             self._served[model] = described
         return self._served[model]
 
+    def described(self, model: str) -> ServedModel:
+        """How the server describes a model that only ensembles call; these carry no contract version of their own.
+
+        Raises:
+            ServerUnavailable, ContractMismatch: it is not ready, or not there.
+        """
+        self._require_ready(model)
+        return self._describe(model)
+
     def infer(self, model: str, inputs: Tensors, outputs: Sequence[str]) -> Answer:
         """Send one item and wait for its answer; see `infer_all`."""
         return self.infer_all(model, [inputs], outputs)[0]
