@@ -3,6 +3,7 @@
 Examples:
   avedge serve                                on the usual ports: gRPC 8001, HTTP 8000, metrics 8002
   avedge serve --grpc-port 0 --json           on free ports, which the JSON object names
+  avedge serve --tls-cert server.pem --tls-key server.key --tls-ca ca.pem     for clients with certificates alone
   avedge serve --target tensorrt              how to start the container that serves TensorRT engines
 """
 
@@ -21,6 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from serve.errors import ServeError
+from serve.tls import ServerTls
 
 if TYPE_CHECKING:
     from serve.launcher import EmbeddedTriton
@@ -46,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-remote", action="store_true", help="let --host be an address that other machines reach"
     )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="encrypt gRPC; the server's certificate, PEM")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's private key, PEM")
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="let in only clients whose certificate it signed")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the server's log there")
     parser.add_argument(
         "--startup-timeout", type=float, default=120, metavar="SECONDS", help="until all is ready (%(default)s)"
@@ -62,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if args.target == "tensorrt":
         _check_engines(args.repository)
         raise ServeError(_container_advice(args.repository.resolve()))
-    _check_host(args.host, args.allow_remote)
+    tls = _tls(args)
+    _check_host(args.host, args.allow_remote, knows_clients=tls is not None and tls.client_ca is not None)
     from serve.launcher import EmbeddedTriton
 
     server = EmbeddedTriton(
@@ -74,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port or None,
         startup_timeout_s=args.startup_timeout,
         log_path=args.log,
+        tls=tls,
     )
     with _signals_as_interrupt():
         try:
@@ -93,7 +100,26 @@ def _port(text: str) -> int:
     return port
 
 
-def _check_host(host: str, allowed: bool) -> None:
+def _tls(args: argparse.Namespace) -> ServerTls | None:
+    """Encryption as asked for; None for none.
+
+    Raises:
+        ServeError: a part of it without the rest, or files that are not what they should be.
+    """
+    if args.tls_cert is None and args.tls_key is None and args.tls_ca is None:
+        return None
+    if args.tls_cert is None or args.tls_key is None:
+        raise ServeError(
+            "Saw a part of --tls-cert, --tls-key and --tls-ca; wanted at least the first two, because gRPC is "
+            "encrypted with a certificate and its key together. Name both, or none of the three.",
+            _EXIT_USAGE,
+        )
+    tls = ServerTls(args.tls_cert, args.tls_key, args.tls_ca)
+    tls.check()
+    return tls
+
+
+def _check_host(host: str, allowed: bool, *, knows_clients: bool) -> None:
     """Refuse to listen for other machines unless asked to, and warn when asked to.
 
     Raises:
@@ -107,9 +133,10 @@ def _check_host(host: str, allowed: bool) -> None:
         ) from error
     if loopback:
         return
+    lacks = "lacks" if knows_clients else "has no authentication and lacks"
     risk = (
-        f"{host} can be reached by other machines, and this embedded Triton 2.51 has no authentication and lacks the "
-        "security fixes of later releases; it is for development."
+        f"{host} can be reached by other machines, and this embedded Triton 2.51 {lacks} the security fixes of later "
+        "releases; it is for development."
     )
     if not allowed:
         raise ServeError(
@@ -125,9 +152,10 @@ def _announce(server: EmbeddedTriton, args: argparse.Namespace) -> None:
         facts = {"grpc_url": server.grpc_url, "http_url": server.http_url, "metrics_url": server.metrics_url}
         line = json.dumps({**facts, "pid": server.pid, "target": args.target, "models": server.models})
     else:
+        encrypted = " (TLS)" if args.tls_cert else ""
         line = (
-            f"Ready: {len(server.models)} models on {args.target}; gRPC {server.grpc_url}, HTTP {server.http_url}, "
-            f"metrics {server.metrics_url}. Ctrl-C stops."
+            f"Ready: {len(server.models)} models on {args.target}; gRPC {server.grpc_url}{encrypted}, "
+            f"HTTP {server.http_url}, metrics {server.metrics_url}. Ctrl-C stops."
         )
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from serve.checks import EMBEDDED_TARGETS, check_environment, check_port, check_
 from serve.errors import ServeError
 from serve.readiness import Endpoints, is_ready, prove_answers, warm_ensembles
 from serve.runtime import Wheel, assemble_backends, find_wheel, server_environment
+from serve.tls import ServerTls
 
 CACHE_BYTES = 64 << 20  # a face's identity takes 4 KiB: some fifteen thousand of them
 _PORT_ATTEMPTS = 5
@@ -59,6 +61,8 @@ class EmbeddedTriton:
         stop_timeout_s: float = 15,
         log_path: Path | None = None,
         cache_bytes: int = CACHE_BYTES,
+        tls: ServerTls | None = None,
+        more_options: Sequence[str] = (),
     ) -> None:
         """Say what to start; nothing is started or checked yet.
 
@@ -73,6 +77,8 @@ class EmbeddedTriton:
             stop_timeout_s: time for requests in flight at the end; what then still runs is killed.
             log_path: the server's log; kept nowhere when None, its end is in the error if the start fails.
             cache_bytes: size of the response cache.
+            tls: encryption of gRPC; HTTP and metrics then stay on 127.0.0.1, whatever `host` says.
+            more_options: of tritonserver's command line, after ours.
         """
         self._repository = repository.resolve()
         self._target = target
@@ -82,6 +88,8 @@ class EmbeddedTriton:
         self._stop_timeout_s = stop_timeout_s
         self._log_path = log_path
         self._cache_bytes = cache_bytes
+        self._tls = tls
+        self._more_options = tuple(more_options)
         self._keeper: subprocess.Popen[str] | None = None
         self.models: list[str] = []
 
@@ -100,8 +108,8 @@ class EmbeddedTriton:
             self._launch()
             try:
                 self._wait_ready(deadline)
-                prove_answers(self.grpc_url, self._served)
-                warm_ensembles(self.grpc_url, self._served)
+                prove_answers(self._endpoints.ask, self._served)
+                warm_ensembles(self._endpoints.ask, self._served)
                 break
             except BaseException as error:  # an interrupt, too, must leave nothing running
                 self.stop()
@@ -157,6 +165,8 @@ class EmbeddedTriton:
                 "which need no GPU. For another start the Triton container: avedge serve --target tensorrt tells how."
             )
         check_environment(self._target)
+        if self._tls is not None:
+            self._tls.check()
         self._served = check_repository(self._repository, self._target)
         self.models = sorted(model.name for model in self._served)
         for port, purpose in zip(self._wanted_ports, ("gRPC", "HTTP", "metrics"), strict=True):
@@ -214,8 +224,11 @@ class EmbeddedTriton:
     def _options(self, caches: Path) -> list[str]:
         """The server's command line; chooses the ports that were left open."""
         grpc_port, http_port, metrics_port = _fill_ports(self._host, self._wanted_ports)
-        reachable = "127.0.0.1" if self._host == "0.0.0.0" else self._host
-        self._endpoints = Endpoints(*(f"{reachable}:{port}" for port in (grpc_port, http_port, metrics_port)))
+        open_host = self._host if self._tls is None else "127.0.0.1"  # of what cannot be encrypted
+        grpc_host, http_host = ("127.0.0.1" if host == "0.0.0.0" else host for host in (self._host, open_host))
+        self._endpoints = Endpoints(
+            f"{grpc_host}:{grpc_port}", f"{http_host}:{http_port}", f"{http_host}:{metrics_port}", self._tls is not None
+        )
         self.grpc_url = self._endpoints.grpc
         self.http_url = f"http://{self._endpoints.http}"
         self.metrics_url = f"http://{self._endpoints.metrics}/metrics"
@@ -233,12 +246,14 @@ class EmbeddedTriton:
             f"--exit-timeout-secs={max(1, int(self._stop_timeout_s) - 2)}",
             f"--grpc-address={self._host}",
             f"--grpc-port={grpc_port}",
-            f"--http-address={self._host}",
+            f"--http-address={open_host}",
             f"--http-port={http_port}",
-            f"--metrics-address={self._host}",
+            f"--metrics-address={open_host}",
             f"--metrics-port={metrics_port}",
             "--allow-gpu-metrics=false",
             "--pinned-memory-pool-byte-size=0",
+            *(self._tls.options() if self._tls else ()),
+            *self._more_options,
         ]
 
     def _wait_ready(self, deadline: float) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpcclient
@@ -18,15 +21,29 @@ from serve.repository import ServedModel
 _CALL_TIMEOUT_S = 2.0
 _PROOF_TIMEOUT_S = 30.0
 _WARM_REQUESTS = 3  # to each ensemble: more than a model has instances
+_JSON_BYTES = "Inference-Header-Content-Length"  # of a body of JSON and tensors: where the tensors begin
+
+Shapes = Mapping[str, Sequence[int]]
+Ask = Callable[[ServedModel, Shapes], dict[str, int]]  # sends a model zeros; gives the bytes of each output
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where one server listens; each is `host:port`."""
+    """Where one server listens; each is `host:port`. Through an encrypted gRPC only holders of certificates can ask."""
 
     grpc: str
     http: str
     metrics: str
+    encrypted: bool = False
+
+    def ask(self, model: ServedModel, shapes: Shapes) -> dict[str, int]:
+        """Bytes of each output that a model gives to zeros.
+
+        Raises:
+            ServeError: it did not answer.
+        """
+        ask = _ask_by_http if self.encrypted else _ask_by_grpc
+        return ask(self.http if self.encrypted else self.grpc, model, shapes)
 
 
 def is_ready(endpoints: Endpoints, server_id: str, models: Sequence[ServedModel]) -> bool:
@@ -39,20 +56,46 @@ def is_ready(endpoints: Endpoints, server_id: str, models: Sequence[ServedModel]
     return (
         b"nv_" in _get(endpoints.metrics, "/metrics")
         and server_id.encode() in _get(endpoints.http, "/v2")
-        and _grpc_is_ready(endpoints.grpc, server_id, models)
+        and (
+            _http_is_ready(endpoints, models)
+            if endpoints.encrypted
+            else _grpc_is_ready(endpoints.grpc, server_id, models)
+        )
     )
 
 
 def _get(endpoint: str, path: str) -> bytes:
-    """Body of an HTTP answer; empty when there is none. No proxy is asked: the server is this machine's."""
-    connection = HTTPConnection(endpoint, timeout=_CALL_TIMEOUT_S)
+    """Body of an HTTP answer; empty when there is none."""
     try:
-        connection.request("GET", path)
-        return connection.getresponse().read()
+        return _http(endpoint, "GET", path, _CALL_TIMEOUT_S)[1]
     except (OSError, HTTPException):
         return b""
+
+
+def _http(
+    endpoint: str, method: str, path: str, timeout_s: float, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes, str]:
+    """Status, body and length of the JSON in it. No proxy is asked: the server is this machine's."""
+    connection = HTTPConnection(endpoint, timeout=timeout_s)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers.get(_JSON_BYTES, "")
     finally:
         connection.close()
+
+
+def _http_is_ready(endpoints: Endpoints, models: Sequence[ServedModel]) -> bool:
+    """Whether every model is ready, and something listens for gRPC."""
+    try:
+        host, port = endpoints.grpc.rsplit(":", 1)
+        socket.create_connection((host, int(port)), _CALL_TIMEOUT_S).close()
+        return all(
+            _http(endpoints.http, "GET", f"/v2/models/{model.name}/ready", _CALL_TIMEOUT_S)[0] == 200
+            for model in models
+        )
+    except (OSError, HTTPException):
+        return False
 
 
 def _grpc_is_ready(url: str, server_id: str, models: Sequence[ServedModel]) -> bool:
@@ -73,7 +116,7 @@ def _client(url: str) -> grpcclient.InferenceServerClient:
     return grpcclient.InferenceServerClient(url, channel_args=options)
 
 
-def prove_answers(grpc_url: str, models: Sequence[ServedModel]) -> None:
+def prove_answers(ask: Ask, models: Sequence[ServedModel]) -> None:
     """Ask the model with the smallest input once, with zeros: its outputs have bytes.
 
     A numpy that does not fit the server's stub shows as outputs of no bytes at all, without an error.
@@ -88,7 +131,7 @@ def prove_answers(grpc_url: str, models: Sequence[ServedModel]) -> None:
             "Give a model of the repository a model_warmup."
         )
     model, shapes = min(askable, key=lambda pair: sum(math.prod(shape) for shape in pair[1].values()))
-    sizes = _ask_zeros(grpc_url, model, shapes)
+    sizes = ask(model, shapes)
     empty = [tensor.name for tensor in model.config.output if not sizes.get(tensor.name)]
     if empty:
         raise ServeError(
@@ -97,7 +140,7 @@ def prove_answers(grpc_url: str, models: Sequence[ServedModel]) -> None:
         )
 
 
-def warm_ensembles(grpc_url: str, models: Sequence[ServedModel]) -> None:
+def warm_ensembles(ask: Ask, models: Sequence[ServedModel]) -> None:
     """Ask every ensemble a few times, with zeros: a model's own warm-up does not reach what lies between the models.
 
     The first request through an ensemble was 1.4 times as slow as the tenth for a picture of 1.8 MB: front end,
@@ -110,7 +153,7 @@ def warm_ensembles(grpc_url: str, models: Sequence[ServedModel]) -> None:
         shapes = _ensemble_shapes(model.config) if model.is_ensemble else None
         if shapes is not None:
             for _ in range(_WARM_REQUESTS):
-                _ask_zeros(grpc_url, model, shapes)
+                ask(model, shapes)
 
 
 def _ensemble_shapes(config: model_config_pb2.ModelConfig) -> dict[str, list[int]] | None:
@@ -133,22 +176,58 @@ def _input_shapes(config: model_config_pb2.ModelConfig) -> dict[str, list[int]] 
     return None
 
 
-def _ask_zeros(grpc_url: str, model: ServedModel, shapes: dict[str, list[int]]) -> dict[str, int]:
-    """Bytes of each output that the model gives to zeros; the client's own decoding would fail on none."""
+def _zeros(model: ServedModel, shapes: Shapes) -> list[tuple[str, str, np.ndarray[Any, Any]]]:
+    """Name, KServe's word for the type, and zeros of each input, one item."""
     lead = [1] if model.config.max_batch_size else []
+    words = [model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_") for tensor in model.config.input]
+    return [
+        (tensor.name, word, np.zeros([*lead, *shapes[tensor.name]], triton_to_np_dtype(word)))
+        for tensor, word in zip(model.config.input, words, strict=True)
+    ]
+
+
+def _ask_by_grpc(url: str, model: ServedModel, shapes: Shapes) -> dict[str, int]:
+    """As `Endpoints.ask`; the client's own decoding would fail on outputs of no bytes."""
     inputs = []
-    for tensor in model.config.input:
-        datatype = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
-        zeros = np.zeros([*lead, *shapes[tensor.name]], triton_to_np_dtype(datatype))
-        inputs.append(grpcclient.InferInput(tensor.name, zeros.shape, datatype))
+    for name, datatype, zeros in _zeros(model, shapes):
+        inputs.append(grpcclient.InferInput(name, zeros.shape, datatype))
         inputs[-1].set_data_from_numpy(zeros)
-    with _client(grpc_url) as client:
+    with _client(url) as client:
         try:
             response = client.infer(model.name, inputs, client_timeout=_PROOF_TIMEOUT_S).get_response()
         except InferenceServerException as error:
-            raise ServeError(
-                f"The server is ready but {model.name} did not answer zeros: {error.message()}; wanted an answer "
-                "before others ask. Look into the server's log."
-            ) from error
+            raise _silent(model, error.message()) from error
     contents = zip(response.outputs, response.raw_output_contents, strict=False)
     return {output.name: len(content) for output, content in contents}
+
+
+def _ask_by_http(endpoint: str, model: ServedModel, shapes: Shapes) -> dict[str, int]:
+    """As `Endpoints.ask`, with the tensors as bytes after the JSON."""
+    tensors = _zeros(model, shapes)
+    described = [
+        {
+            "name": name,
+            "shape": list(zeros.shape),
+            "datatype": datatype,
+            "parameters": {"binary_data_size": zeros.nbytes},
+        }
+        for name, datatype, zeros in tensors
+    ]
+    head = json.dumps({"inputs": described, "parameters": {"binary_data_output": True}}).encode()
+    body = head + b"".join(zeros.tobytes() for _, _, zeros in tensors)
+    path, headers = f"/v2/models/{model.name}/infer", {_JSON_BYTES: str(len(head))}
+    try:
+        status, answer, json_bytes = _http(endpoint, "POST", path, _PROOF_TIMEOUT_S, body, headers)
+    except (OSError, HTTPException) as error:
+        raise _silent(model, str(error)) from error
+    if status != 200:
+        raise _silent(model, answer.decode(errors="replace"))
+    outputs = json.loads(answer[: int(json_bytes or len(answer))])["outputs"]
+    return {output["name"]: output.get("parameters", {}).get("binary_data_size", 0) for output in outputs}
+
+
+def _silent(model: ServedModel, reason: str | None) -> ServeError:
+    return ServeError(
+        f"The server is ready but {model.name} did not answer zeros: {reason}; wanted an answer before others ask. "
+        "Look into the server's log."
+    )
