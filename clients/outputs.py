@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -12,6 +14,8 @@ from pathlib import Path
 from clients.errors import OutputFailed, printable
 
 Writer = Callable[[Path], None]
+_PREFIX = ".avedge-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def write_whole(path: Path, write: Writer) -> None:
@@ -53,18 +57,19 @@ def move_together(made: Mapping[Path, Path], staging: Path) -> None:
     """
     with explained(next(iter(made)).parent):
         for file in made.values():
-            _flush(file)
+            flush(file)
         _move_all(made, staging)
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder where it is absent, and see that files can be written there.
+    """Make the folder where it is absent, and see that files can be written there; what a killed run left goes.
 
     Raises:
         OutputFailed: it cannot be made or written to.
     """
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(folder)
     with staging_in(folder):
         pass
 
@@ -87,17 +92,18 @@ def require_absent(paths: list[Path]) -> None:
 
 @contextmanager
 def staging_in(folder: Path) -> Iterator[Path]:
-    """A hidden folder on the same file system, gone afterwards whatever happens.
+    """A hidden folder on the same file system, gone afterwards whatever happens; locked as long as its owner lives.
 
     Raises:
         OutputFailed: it cannot be made.
     """
     with explained(folder):
-        staging = Path(tempfile.mkdtemp(prefix=".avedge-", dir=folder))
+        staging, lock = _locked_folder(folder)
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
 
 
 @contextmanager
@@ -106,18 +112,64 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputFailed(
-            f"Nothing could be written to {printable(folder)}: {error.strerror or printable(str(error))}",
-            "a folder that can be written to, with room",
-            "the results would be lost",
-            "give another folder with --output, or free some room",
-        ) from error
+        raise _failed(folder, error) from error
 
 
-def _flush(path: Path) -> None:
-    """Make the disk take the bytes now, so that a full one is noticed before anything is replaced."""
+@contextmanager
+def lack_of_room_explained(folder: Path) -> Iterator[None]:
+    """The same where files are read too, whose failures are not about the output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise _failed(folder, error) from error
+
+
+def flush(path: Path) -> None:
+    """Make the disk take the bytes now, so that a full one is noticed before anything is replaced.
+
+    Raises:
+        OSError: it does not.
+    """
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _failed(folder: Path, error: OSError) -> OutputFailed:
+    return OutputFailed(
+        f"Nothing could be written to {printable(folder)}: {error.strerror or printable(str(error))}",
+        "a folder that can be written to, with room",
+        "the results would be lost",
+        "give another folder with --output, or free some room",
+    )
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """A new folder and the lock on it; made again should a cleaner have come between."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove what runs that were killed have left; who still works holds the lock."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        try:
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone by now, no folder, or another user's
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            pass  # at work, or on a file system without locks
+        finally:
+            os.close(lock)
 
 
 def _move_all(made: Mapping[Path, Path], staging: Path) -> None:

@@ -18,7 +18,7 @@ from matplotlib import cbook
 from clients import outputs
 from clients.commands import count as count_command
 from clients.commands import separate as separate_command
-from clients.errors import BadInput, OutputFailed
+from clients.errors import OutputFailed
 
 PORTRAIT = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
 DENSITY = np.full((72, 128), 0.001, np.float32)
@@ -193,12 +193,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path,
 def test_a_folder_without_rights_is_told(photo: Path) -> None:
     with pytest.raises(OutputFailed, match="Nothing could be written to /proc/avedge"):
         run(count_command, photo, "--url", "127.0.0.1:1", "-o", "/proc/avedge")
-
-
-def test_inputs_that_would_write_the_same_files_are_refused(tmp_path: Path, photo: Path) -> None:
-    (tmp_path / "b").mkdir()
-    with pytest.raises(BadInput, match="would both give .*square.density.png"):
-        run(count_command, photo, tmp_path / "b" / "square.png", "-o", tmp_path / "out")
 
 
 def test_control_characters_in_names_stay_off_the_terminal(

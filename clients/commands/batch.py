@@ -1,20 +1,33 @@
-"""What both commands share: several inputs, one report each, one exit code."""
+"""What commands share: many inputs, one report each, results that are whole or not there, one exit code."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clients.commands.inputs import Input
-from clients.errors import BadInput, ClientError, ContractMismatch, ServerUnavailable, printable
-from clients.outputs import Writer, explained, move_together, prepare_folder, require_absent, staging_in
+from clients.commands import resume
+from clients.commands.inputs import ANY_MEDIA, Input, Kinds, find_inputs, spool
+from clients.commands.options import add_batch_arguments, seconds
+from clients.commands.progress import Progress, is_watched
+from clients.commands.report import DONE, SKIPPED, Reporter
+from clients.commands.workers import Workers
+from clients.errors import ClientError, ContractMismatch, ServerUnavailable
+from clients.outputs import (
+    Writer,
+    explained,
+    flush,
+    lack_of_room_explained,
+    move_together,
+    prepare_folder,
+    staging_in,
+)  # fmt: skip
 
-SCHEMA_VERSION = 1
+__all__ = ["Batch", "Report", "Settings", "Work", "add_batch_arguments", "batch_of", "seconds"]
 SOME_FAILED = 3
 
 
@@ -39,11 +52,15 @@ class Batch:
     """How the inputs are worked through."""
 
     command: str
-    endings: tuple[str, ...]  # of the files that each input gives
+    endings: tuple[str, ...]  # of the files that each input gives; others may come on top
     output: Path
     overwrite: bool
     as_json: bool
     quiet: bool
+    kinds: Kinds = ANY_MEDIA  # what is taken from folders
+    jobs: int = 1
+    watched: bool = False
+    color: bool = True
 
     def run(self, inputs: Sequence[Path | Input], work: Work, settings: Settings | None = None) -> int:
         """Work through the inputs; a bad one is reported and the others are done.
@@ -52,12 +69,13 @@ class Batch:
         something else, ends the run: no other input would fare better.
 
         Args:
-            inputs: what to work on.
+            inputs: files, folders, patterns and `-`, or inputs as they are; see `inputs.find_inputs`.
             work: makes one input's answer; may leave files in the staging folder that it is given, which lies on the
-                results' file system and is removed afterwards whatever happens.
+                results' file system and is removed afterwards whatever happens. Called in several threads at once
+                where there are several jobs. `progress.tell_part` shows how far a long one is.
             settings: asked once, before the first input: everything beside the input that decides its results (options,
                 and what the server says of its model), as JSON can hold it. Results of the same input and the same
-                settings are not made again.
+                settings are there already and not made again; without it, all are made.
 
         Returns:
             0; the one input's own exit code; or 3 when some or all of several failed.
@@ -65,113 +83,155 @@ class Batch:
         Raises:
             ClientError: the output folder cannot be written to, or two inputs would write the same files.
         """
-        named = [given if isinstance(given, Input) else Input.of(given) for given in inputs]
-        self._require_distinct(named)
         prepare_folder(self.output)
-        failures = []
-        for one in named:
-            try:
-                self._finish(one, work)
-            except ClientError as error:
-                self._report_failure(one, error)
-                failures.append(error)
-                if isinstance(error, (ServerUnavailable, ContractMismatch)):
-                    return error.exit_code
+        digests = None if settings is None else resume.digests_of(settings())
+        found = find_inputs(inputs, self.kinds, results=self.output, endings=self.endings)
+        with staging_in(self.output) as staging, Progress(len(found), shown=self.watched, color=self.color) as progress:
+            reporter = Reporter(self.command, self.as_json, self.quiet, progress)
+            code = _Run(self, work, digests, staging, progress).through(found, reporter)
+        reporter.summary()
+        return code
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """An input whose results are there."""
+
+    status: str
+    line: str
+    outputs: dict[str, Path]
+    said: dict[str, Any]
+    sha256: str | None
+
+
+class _Run:
+    """One batch on its way."""
+
+    def __init__(
+        self, batch: Batch, work: Work, digests: Mapping[str, str] | None, staging: Path, progress: Progress
+    ) -> None:
+        self._batch, self._work, self._staging, self._progress = batch, work, staging, progress
+        self._digests = digests or {}
+        self._records = None if digests is None else resume.Records(batch.output, batch.command)
+        self._workers: Workers[Input, _Finished] = Workers(self._finish, batch.jobs)
+
+    def through(self, found: list[Input], reporter: Reporter) -> int:
+        """Finish every input and tell of each as it is finished."""
+        failures: list[ClientError] = []
+        fatal: ClientError | None = None
+        with closing(self._workers.finished(found)) as outcomes:
+            for one, outcome in outcomes:
+                if isinstance(outcome, _Finished):
+                    reporter.done(one, outcome.status, outcome.line, outcome.outputs, outcome.said, outcome.sha256)
+                    continue
+                if not isinstance(outcome, ClientError):
+                    raise outcome
+                reporter.failed(one, outcome)
+                failures.append(outcome)
+                if isinstance(outcome, (ServerUnavailable, ContractMismatch)):
+                    fatal = fatal or outcome
+                    self._workers.stop()
+        if fatal:
+            return fatal.exit_code
         if failures:
-            return failures[0].exit_code if len(inputs) == 1 else SOME_FAILED
+            return failures[0].exit_code if len(found) == 1 else SOME_FAILED
         return 0
 
-    def _finish(self, one: Input, work: Work) -> None:
-        """One input: work, files, report."""
-        if not self.overwrite:
-            require_absent([self._target(one, ending) for ending in self.endings])
-        with staging_in(self.output) as staging:
-            report = work(one.path, staging)
-            made = dict(report.staged)
-            with explained(self.output):
-                for ending, write in report.writers.items():
-                    made[ending] = staging / f"written{ending}"
-                    write(made[ending])
-            outputs = {ending: self._target(one, ending) for ending in made}
-            if not self.overwrite:
-                require_absent(list(outputs.values()))
-            with explained(self.output):
-                (self.output / one.place).parent.mkdir(parents=True, exist_ok=True)
-            move_together({outputs[ending]: file for ending, file in made.items()}, staging)
-        self._report(one, outputs, report)
+    def _finish(self, one: Input) -> _Finished:
+        """One input: look whether its results are there, else make them; in a thread of its own."""
+        if one.problem is not None:
+            raise one.problem
+        with self._progress.working_on(one.name), tempfile.TemporaryDirectory(dir=self._staging) as folder:
+            staging = Path(folder)
+            with lack_of_room_explained(self._batch.output):
+                read = spool(one, staging)
+            record = self._records.read(one.place) if self._records else None
+            identity = read.identity or resume.Identity.of(read.path, record.input if record else None)
+            if not self._batch.overwrite:
+                if record and identity and record.is_of(identity, self._digests, self._batch.output):
+                    outputs = record.outputs(self._batch.output)
+                    return _Finished(SKIPPED, "", outputs, record.said, identity.sha256)
+                self._require_free(one, self._batch.endings, record, identity)
+            report = self._answer(read, staging)
+            made = self._written(report, staging)
+            if not self._batch.overwrite:
+                self._require_free(one, made, record, identity)
+            said = _said(report)
+            if made:
+                self._move(one, made, identity, said, staging)
+        outputs = {ending: self._target(one, ending) for ending in made}
+        return _Finished(DONE, report.line, outputs, said, identity.sha256 if identity else None)
+
+    def _answer(self, one: Input, staging: Path) -> Report:
+        """Work; what is said of standard input calls it so, and not by the file that it was spooled to."""
+        with lack_of_room_explained(self._batch.output):
+            if staging not in one.path.parents:
+                return self._work(one.path, staging)
+            try:
+                report = self._work(one.path, staging)
+            except ClientError as error:
+                raise type(error)(*(part.replace(str(one.path), one.name) for part in error.args)) from error
+        warnings = tuple(warning.replace(str(one.path), one.name) for warning in report.warnings)
+        return Report(report.line, report.result, report.timings_s, warnings, report.writers, report.staged)
+
+    def _written(self, report: Report, staging: Path) -> dict[str, Path]:
+        """All files of a report, whole, in the staging folder."""
+        made = dict(report.staged)
+        with explained(self._batch.output):
+            for ending, write in report.writers.items():
+                made[ending] = staging / f"written{ending}"
+                write(made[ending])
+            for file in made.values():
+                flush(file)
+        return made
+
+    def _move(
+        self, one: Input, made: dict[str, Path], identity: resume.Identity | None, said: dict[str, Any], staging: Path
+    ) -> None:
+        """The record, then the files, into place."""
+
+        def act() -> None:
+            with explained(self._batch.output):
+                self._target(one, "").parent.mkdir(parents=True, exist_ok=True)
+                if self._records and identity:
+                    named = {ending: (Path(f"{one.place}{ending}"), file) for ending, file in made.items()}
+                    record = resume.record_of(identity, self._digests, named, said)
+                    self._records.write(one.place, record, staging)
+            move_together({self._target(one, ending): file for ending, file in made.items()}, staging)
+
+        self._workers.commit(act)
+
+    def _require_free(
+        self,
+        one: Input,
+        endings: Sequence[str] | Mapping[str, Path],
+        record: resume.Record | None,
+        identity: resume.Identity | None,
+    ) -> None:
+        targets = {ending: self._target(one, ending) for ending in endings}
+        resume.require_free(targets, record, identity, self._digests)
 
     def _target(self, one: Input, ending: str) -> Path:
-        return self.output / f"{one.place}{ending}"
-
-    def _require_distinct(self, inputs: Sequence[Input]) -> None:
-        seen: dict[Path, Input] = {}
-        for one in inputs:
-            other = seen.setdefault(one.place, one)
-            if other is not one:
-                target = printable(self._target(one, self.endings[0]))
-                raise BadInput(
-                    f"{printable(other.name)} and {printable(one.name)} would both give {target}",
-                    "inputs whose names differ before the dot",
-                    "one result would replace the other",
-                    "run the command once for each, with different folders for --output",
-                )
-
-    def _report(self, one: Input, outputs: dict[str, Path], report: Report) -> None:
-        if self.as_json:
-            timings_s = {name: round(seconds, 4) for name, seconds in report.timings_s.items()}
-            named = {ending.strip(".").replace(".", "_"): str(target) for ending, target in outputs.items()}
-            self._print_json(
-                input=one.name,
-                outputs=named,
-                result=report.result,
-                timings_s=timings_s,
-                warnings=list(report.warnings),
-            )
-            return
-        for warning in report.warnings:
-            sys.stderr.write(f"{printable(one.name)}: warning: {printable(warning)}\n")
-        if not self.quiet:
-            sys.stdout.write(f"{printable(one.name)}: {report.line}\n")
-            for target in outputs.values():
-                sys.stdout.write(f"  {printable(target)}\n")
-            sys.stdout.flush()
-
-    def _report_failure(self, one: Input, error: ClientError) -> None:
-        if self.as_json:
-            said = {"seen": error.seen, "wanted": error.wanted, "why": error.why, "do": error.remedy}
-            self._print_json(input=one.name, error={"kind": type(error).__name__, "exit_code": error.exit_code, **said})
-        sys.stderr.write(f"avedge: {error}\n")
-
-    def _print_json(self, **content: Any) -> None:
-        record = {"schema_version": SCHEMA_VERSION, "command": self.command, **content}
-        sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        return self._batch.output / f"{one.place}{ending}"
 
 
-def add_batch_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """The options that both commands have."""
-    group = parser.add_argument_group("results")
-    group.add_argument(
-        "--output", "-o", type=Path, default=Path(output), metavar="DIR", help="folder for the results (%(default)s)"
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace results that are there already")
-    group.add_argument("--json", action="store_true", help="one JSON object per input on standard output, nothing else")
-    group.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
-    group = parser.add_argument_group("server")
-    group.add_argument("--url", default="127.0.0.1:8001", help="host:port of Triton's gRPC front end (%(default)s)")
-    group.add_argument(
-        "--timeout", type=seconds, default=60.0, metavar="S", help="seconds that one request may take (%(default)g)"
-    )
+def _said(report: Report) -> dict[str, Any]:
+    """What JSON says of an answer."""
+    timings_s = {name: round(seconds, 4) for name, seconds in report.timings_s.items()}
+    return {"result": report.result, "timings_s": timings_s, "warnings": list(report.warnings)}
 
 
-def batch_of(args: argparse.Namespace, command: str, endings: tuple[str, ...]) -> Batch:
+def batch_of(args: argparse.Namespace, command: str, endings: tuple[str, ...], kinds: Kinds = ANY_MEDIA) -> Batch:
     """The batch that the shared options ask for."""
-    return Batch(command, endings, args.output, args.overwrite, args.json, args.quiet)
-
-
-def seconds(text: str) -> float:
-    """A number of seconds above 0, for argparse."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return value
+    return Batch(
+        command=command,
+        endings=endings,
+        output=args.output,
+        overwrite=args.overwrite,
+        as_json=args.json,
+        quiet=args.quiet,
+        kinds=kinds,
+        jobs=args.jobs,
+        watched=is_watched(args),
+        color=not args.no_color,
+    )

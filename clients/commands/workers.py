@@ -1,0 +1,83 @@
+"""Several threads on a list of items, left at once when the user has had enough."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+_PATIENCE_S = 1.0  # for threads to end by themselves when the run is broken off
+
+
+class Workers(Generic[Item, Outcome]):
+    """Threads that work through items.
+
+    Even one worker is a thread of its own: the main thread only waits, and so hears Ctrl-C and SIGTERM at once,
+    whatever library is at work.
+
+    Args:
+        work: done for each item.
+        count: how many at the same time.
+    """
+
+    def __init__(self, work: Callable[[Item], Outcome], count: int) -> None:
+        self._work, self._count = work, count
+        self._no_more = threading.Event()
+        self._left = False
+        self._deciding = threading.Lock()
+
+    def finished(self, items: Iterable[Item]) -> Generator[tuple[Item, Outcome | BaseException], None, None]:
+        """Each item with its outcome, or with what was raised, as they finish.
+
+        When the caller leaves the loop, by an exception too, workers are waited for a moment only.
+        """
+        waiting, taking = iter(items), threading.Lock()
+        done: queue.SimpleQueue[tuple[Item, Outcome | BaseException] | None] = queue.SimpleQueue()
+
+        def labour() -> None:
+            while not self._no_more.is_set():
+                with taking:
+                    item = next(waiting, None)
+                if item is None:
+                    break
+                try:
+                    done.put((item, self._work(item)))
+                except BaseException as error:
+                    done.put((item, error))
+            done.put(None)
+
+        threads = [threading.Thread(target=labour, daemon=True) for _ in range(self._count)]
+        for thread in threads:
+            thread.start()
+        try:
+            at_work = len(threads)
+            while at_work:
+                found = done.get()
+                if found is None:
+                    at_work -= 1
+                else:
+                    yield found
+        finally:
+            self._leave(threads)
+
+    def stop(self) -> None:
+        """Begin no other item."""
+        self._no_more.set()
+
+    def commit(self, act: Callable[[], None]) -> None:
+        """Do what must not be cut in two; not at all when the run has been left."""
+        with self._deciding:
+            if not self._left:
+                act()
+
+    def _leave(self, threads: list[threading.Thread]) -> None:
+        self.stop()
+        with self._deciding:
+            self._left = True
+        deadline = time.monotonic() + _PATIENCE_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
