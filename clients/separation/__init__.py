@@ -1,0 +1,1 @@
+"""What separation is made of, between the media and the server; `clients.separator` has the clients themselves."""
