@@ -15,7 +15,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from clients.commands.resume import Identity
+
+if TYPE_CHECKING:
+    from clients.contract import ServedModel
 
 MAX_JOBS = 64
 _SECTION = "server"
@@ -96,6 +101,27 @@ def server_of(args: argparse.Namespace) -> dict[str, Any]:
     return {"url": args.url, "timeout_s": args.timeout}
 
 
+def settings_of(args: argparse.Namespace, *models: ServedModel) -> dict[str, Any]:
+    """Everything of a command line that decides a result, for `Batch.run`; a file counts by what is in it.
+
+    Args:
+        args: what was parsed.
+        models: what the server says of the models that are asked.
+    """
+    chosen = {name: value for name, value in vars(args).items() if name not in _DECIDE_NOTHING}
+    found: dict[str, Any] = {name: _content_of(value) for name, value in chosen.items()}
+    served = {model.name: {"versions": model.versions, "facts": dict(model.facts)} for model in models}
+    return found | {"model": served}
+
+
+def _content_of(value: Any) -> Any:
+    """A value of an option, where it is a file its size and digest."""
+    if isinstance(value, (list, tuple)):
+        return [_content_of(one) for one in value]
+    identity = Identity.of(value) if isinstance(value, Path) else None
+    return [identity.bytes, identity.sha256] if identity else value
+
+
 def _from_file() -> dict[str, tuple[str, str]]:
     """What the configuration file says: name to value and source.
 
@@ -142,4 +168,9 @@ def jobs(text: str) -> int:
 SERVER_OPTIONS = (
     ServerOption("url", "127.0.0.1:8001", str, "HOST:PORT", "Triton's gRPC front end"),
     ServerOption("timeout", "60", seconds, "S", "seconds that one request may take"),
+)
+# What is worked on, how it is told, and where the server is.
+_DECIDE_NOTHING = frozenset(
+    {"verb", "run", "debug", "inputs", "output", "overwrite", "jobs", "json", "quiet", "no_color"}
+    | {option.name.replace("-", "_") for option in SERVER_OPTIONS}
 )
