@@ -113,12 +113,11 @@ class _Run:
         self._batch, self._work, self._staging, self._progress = batch, work, staging, progress
         self._digests = digests or {}
         self._records = None if digests is None else resume.Records(batch.output, batch.command)
-        self._workers: Workers[Input, _Finished] = Workers(self._finish, batch.jobs)
+        self._workers: Workers[Input, _Finished] = Workers(self._finish, batch.jobs, _ends_all)
 
     def through(self, found: list[Input], reporter: Reporter) -> int:
         """Finish every input and tell of each as it is finished."""
         failures: list[ClientError] = []
-        fatal: ClientError | None = None
         with closing(self._workers.finished(found)) as outcomes:
             for one, outcome in outcomes:
                 if isinstance(outcome, _Finished):
@@ -128,11 +127,9 @@ class _Run:
                     raise outcome
                 reporter.failed(one, outcome)
                 failures.append(outcome)
-                if isinstance(outcome, (ServerUnavailable, ContractMismatch)):
-                    fatal = fatal or outcome
-                    self._workers.stop()
-        if fatal:
-            return fatal.exit_code
+        for failure in failures:
+            if _ends_all(failure):
+                return failure.exit_code
         if failures:
             return failures[0].exit_code if len(found) == 1 else SOME_FAILED
         return 0
@@ -213,6 +210,11 @@ class _Run:
 
     def _target(self, one: Input, ending: str) -> Path:
         return self._batch.output / f"{one.place}{ending}"
+
+
+def _ends_all(error: BaseException) -> bool:
+    """Whether no other input would fare better: the server is away or another one, or the fault is ours."""
+    return not isinstance(error, ClientError) or isinstance(error, (ServerUnavailable, ContractMismatch))
 
 
 def _said(report: Report) -> dict[str, Any]:

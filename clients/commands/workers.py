@@ -22,10 +22,11 @@ class Workers(Generic[Item, Outcome]):
     Args:
         work: done for each item.
         count: how many at the same time.
+        ends_all: whether no other item should be begun after what an item has raised.
     """
 
-    def __init__(self, work: Callable[[Item], Outcome], count: int) -> None:
-        self._work, self._count = work, count
+    def __init__(self, work: Callable[[Item], Outcome], count: int, ends_all: Callable[[BaseException], bool]) -> None:
+        self._work, self._count, self._ends_all = work, count, ends_all
         self._no_more = threading.Event()
         self._left = False
         self._deciding = threading.Lock()
@@ -47,6 +48,8 @@ class Workers(Generic[Item, Outcome]):
                 try:
                     done.put((item, self._work(item)))
                 except BaseException as error:
+                    if self._ends_all(error):
+                        self._no_more.set()
                     done.put((item, error))
             done.put(None)
 
@@ -64,10 +67,6 @@ class Workers(Generic[Item, Outcome]):
         finally:
             self._leave(threads)
 
-    def stop(self) -> None:
-        """Begin no other item."""
-        self._no_more.set()
-
     def commit(self, act: Callable[[], None]) -> None:
         """Do what must not be cut in two; not at all when the run has been left."""
         with self._deciding:
@@ -75,7 +74,7 @@ class Workers(Generic[Item, Outcome]):
                 act()
 
     def _leave(self, threads: list[threading.Thread]) -> None:
-        self.stop()
+        self._no_more.set()
         with self._deciding:
             self._left = True
         deadline = time.monotonic() + _PATIENCE_S
