@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TypeVar
 
 from clients.transport.aio import AsyncConnection
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
+from clients.transport.options import SharedMemory
+from clients.transport.tls import Tls
 
 Self = TypeVar("Self", bound="ServedClient")  # typing has it from Python 3.11 on
 AsyncSelf = TypeVar("AsyncSelf", bound="AsyncServedClient")
 
 
 class ServedClient:
-    """Base of the clients that wait.
+    """Base of the clients that wait; one may be used by several threads at once.
 
     Args:
-        url: host and port of the server's gRPC front end.
+        url: where the server is, or several that serve the same; see `Connection`.
         timeout_s: the most that one request may take.
+        tls: certificates.
+        shared_memory: whether tensors go to a server on this machine through shared memory.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._connection = Connection(url, timeout_s=timeout_s)
+    def __init__(
+        self,
+        url: str | Sequence[str] = DEFAULT_URL,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | None = None,
+        shared_memory: SharedMemory = False,
+    ) -> None:
+        self._connection = Connection(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -32,20 +44,22 @@ class ServedClient:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Give the connection back; what is on its way is cancelled."""
         self._connection.close()
 
 
 class AsyncServedClient:
-    """Base of the clients for asyncio.
+    """Base of the clients for asyncio, for the tasks of one event loop; the arguments are those of `ServedClient`."""
 
-    Args:
-        url: host and port of the server's gRPC front end.
-        timeout_s: the most that one request may take.
-    """
-
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._connection = AsyncConnection(url, timeout_s=timeout_s)
+    def __init__(
+        self,
+        url: str | Sequence[str] = DEFAULT_URL,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: Tls | None = None,
+        shared_memory: SharedMemory = False,
+    ) -> None:
+        self._connection = AsyncConnection(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
 
     async def __aenter__(self: AsyncSelf) -> AsyncSelf:
         return self
@@ -56,5 +70,5 @@ class AsyncServedClient:
         await self.close()
 
     async def close(self) -> None:
-        """Give the connection back."""
+        """Give the connection back; what is on its way is cancelled."""
         await self._connection.close()

@@ -33,6 +33,12 @@ class BadInput(ClientError):
     exit_code = 4
 
 
+class BadSetting(ClientError, ValueError):
+    """An address, a certificate or an option that no connection can be made with."""
+
+    exit_code = 2
+
+
 class ServerUnavailable(ClientError):
     """No server answers, it is not ready, or it is too busy."""
 

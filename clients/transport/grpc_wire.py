@@ -1,0 +1,135 @@
+"""Calls to one endpoint by gRPC, waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from clients.contract import ServedModel
+from clients.transport.address import Address
+from clients.transport.cancellation import Cancellation
+from clients.transport.enquiry import Enquiry, specs_of, state_of
+from clients.transport.failures import CallFailed
+from clients.transport.tensors import Answer, Tensors, batch_of_one, only_item
+from clients.transport.tls import Tls
+
+_LARGEST_MESSAGE_BYTES = 2**31 - 1
+# Given options replace tritonclient's own, so its message limits stand here again; without them 4 MB would be the most.
+# The short reconnect times let a retry reach a server that has just come up; gRPC's own wait grows to two minutes.
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", _LARGEST_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class GrpcWire:
+    """One channel to one server."""
+
+    def __init__(self, address: Address, tls: Tls | None) -> None:
+        self._client = triton.InferenceServerClient(
+            address.target, creds=credentials_for(address, tls), channel_args=channel_options(address.target)
+        )
+
+    def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
+        """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
+        client = self._client
+        with failures(sign_of_life_s=connect_timeout_s):
+            live = client.is_server_live(client_timeout=connect_timeout_s)
+        with failures():
+            if not live:
+                return Enquiry(live=False)
+            if not client.is_model_ready(model, client_timeout=timeout_s):
+                return unready(client.get_model_repository_index(client_timeout=timeout_s))
+            metadata = client.get_model_metadata(model, client_timeout=timeout_s)
+            return ready(model, metadata, client.get_model_config(model, client_timeout=timeout_s))
+
+    def infer(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float, cancellation: Cancellation
+    ) -> Answer:
+        """One item's answer, checked; CallFailed where there is none."""
+        arrived: Future[tuple[Any, InferenceServerException | None]] = Future()
+        with failures():
+            call = self._client.async_infer(
+                model,
+                [input_of(name, value) for name, value in inputs.items()],
+                callback=lambda result, error: arrived.set_result((result, error)),
+                outputs=[triton.InferRequestedOutput(name) for name in outputs],
+                client_timeout=timeout_s,
+            )
+            with cancellation.ends(call.cancel):
+                try:
+                    result, error = arrived.result()  # gRPC's own deadline makes sure that something arrives
+                except BaseException:  # an interrupt
+                    call.cancel()
+                    raise
+                if error is not None:
+                    raise error
+        return {name: only_item(model, name, result.as_numpy(name)) for name in outputs}
+
+    def close(self) -> None:
+        """Give the channel back; what is on its way is cancelled."""
+        self._client.close()
+
+
+def channel_options(target: str) -> list[tuple[str, int]]:
+    """Options of the channel; a proxy of the environment must not stand between this machine and itself."""
+    host = target.rpartition(":")[0].strip("[]")
+    own = Address(host, 0).is_loopback
+    return [*_CHANNEL_OPTIONS, *([("grpc.enable_http_proxy", 0)] if own else [])]
+
+
+def credentials_for(address: Address, tls: Tls | None) -> Any:
+    """What a channel within TLS needs; None for one without.
+
+    Raises:
+        BadSetting: a file of them is missing or says something else.
+    """
+    return (tls or Tls()).credentials() if address.secure else None
+
+
+def input_of(name: str, value: Any) -> Any:
+    """A request's tensor, with a batch of one."""
+    batch = batch_of_one(value)
+    tensor = triton.InferInput(name, list(batch.shape), np_to_triton_dtype(batch.dtype))
+    tensor.set_data_from_numpy(batch)
+    return tensor
+
+
+@contextmanager
+def failures(sign_of_life_s: float | None = None) -> Iterator[None]:
+    """Turn tritonclient's exceptions into CallFailed; who gives no sign of life is away, not late."""
+    try:
+        yield
+    except InferenceServerException as error:
+        status = str(error.status() or "UNKNOWN").rsplit(".", 1)[-1]
+        if status == "DEADLINE_EXCEEDED" and sign_of_life_s is not None:
+            raise CallFailed("UNAVAILABLE", f"no sign of life within {sign_of_life_s:.1f} s") from error
+        raise CallFailed(status, str(error.message() or "")) from error
+    except ValueError as error:
+        if "closed channel" not in str(error):  # gRPC's word for a channel that another thread has given back
+            raise
+        raise CallFailed("CANCELLED", str(error)) from error
+
+
+def unready(index: Any) -> Enquiry:
+    """What a repository's index says where a model is not ready."""
+    return Enquiry(live=True, states={entry.name: state_of(entry.state, entry.reason) for entry in index.models})
+
+
+def ready(model: str, metadata: Any, answer: Any) -> Enquiry:
+    """What metadata and config say of a model."""
+    config = answer.config
+    inputs, outputs = (
+        specs_of([(t.name, t.datatype, t.shape) for t in tensors], batched=config.max_batch_size > 0)
+        for tensors in (metadata.inputs, metadata.outputs)
+    )
+    facts = {key: value.string_value for key, value in config.parameters.items()}
+    return Enquiry(live=True, described=ServedModel(model, tuple(metadata.versions), inputs, outputs, facts))

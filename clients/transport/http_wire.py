@@ -1,0 +1,188 @@
+"""Calls to one endpoint by HTTP, waiting; for networks that let nothing else through.
+
+It stands on the standard library, because tritonclient's HTTP client has no deadline for a call, cannot cancel one, and
+needs gevent.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
+
+from clients.transport.address import Address
+from clients.transport.cancellation import Cancellation
+from clients.transport.enquiry import Enquiry
+from clients.transport.failures import CallFailed
+from clients.transport.http_messages import JSON_LENGTH, batches_of, raise_unless_ok, ready, request_of, unready
+from clients.transport.tensors import Answer, Tensors, only_item, wrong_answer
+from clients.transport.tls import Tls
+
+_CONNECT_TIMEOUT_S = 5.0
+_BLOCK_BYTES = 1 << 20
+_LARGEST_ANSWER_BYTES = 2**31 - 1
+
+
+class HttpWire:
+    """Connections to one server, kept open and used again; may be used by several threads."""
+
+    def __init__(self, address: Address, tls: Tls | None) -> None:
+        self._address = address
+        self._context = (tls or Tls()).context() if address.secure else None
+        self._lock = threading.Lock()
+        self._idle: list[HTTPConnection] = []
+        self._busy: set[HTTPConnection] = set()
+
+    def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
+        """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
+        try:
+            live = self._says_yes("v2/health/live", connect_timeout_s)
+        except CallFailed as failure:
+            if failure.status != "DEADLINE_EXCEEDED":
+                raise
+            raise CallFailed("UNAVAILABLE", f"no sign of life within {connect_timeout_s:.1f} s") from failure
+        if not live:
+            return Enquiry(live=False)
+        if not self._says_yes(f"v2/models/{model}/ready", timeout_s):
+            return unready(self._json("POST", "v2/repository/index", timeout_s))
+        metadata = self._json("GET", f"v2/models/{model}", timeout_s)
+        return ready(model, metadata, self._json("GET", f"v2/models/{model}/config", timeout_s))
+
+    def infer(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float, cancellation: Cancellation
+    ) -> Answer:
+        """One item's answer, checked; CallFailed where there is none."""
+        head, tensors = request_of(inputs, outputs)
+        headers = {JSON_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+        answer, content = self._exchange(
+            "POST", f"v2/models/{model}/infer", timeout_s, cancellation, (head, *tensors), headers
+        )
+        raise_unless_ok(answer.status, content)
+        batches = batches_of(model, answer.getheader(JSON_LENGTH), content)
+        return {name: only_item(model, name, batches.get(name)) for name in outputs}
+
+    def close(self) -> None:
+        """Close the connections; what is on its way is cancelled."""
+        with self._lock:
+            busy, idle, self._idle = list(self._busy), self._idle, []
+        for connection in busy:
+            _break(connection)
+        for connection in idle:
+            connection.close()
+
+    def _says_yes(self, path: str, timeout_s: float) -> bool:
+        """Whether the server is what the path asks: 200 for yes, 400 or (for a model that is not there) 404 for no."""
+        answer, content = self._exchange("GET", path, timeout_s)
+        if answer.status not in (400, 404):
+            raise_unless_ok(answer.status, content)
+        return answer.status == 200
+
+    def _json(self, method: str, path: str, timeout_s: float) -> Any:
+        answer, content = self._exchange(method, path, timeout_s)
+        raise_unless_ok(answer.status, content)
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise wrong_answer(f"{self._address}/{path} is answered by {content[:40]!r}", "JSON") from error
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        timeout_s: float,
+        cancellation: Cancellation | None = None,
+        body: Sequence[Any] = (),
+        headers: dict[str, str] | None = None,
+    ) -> tuple[HTTPResponse, bytes]:
+        """One request and its answer."""
+        deadline = time.monotonic() + timeout_s
+        cancellation = cancellation or Cancellation()
+        connection = self._take()
+        try:
+            with cancellation.ends(lambda: _break(connection)):
+                _connect(connection, deadline)
+                length = {"Content-Length": str(sum(map(len, body)))}
+                connection.request(method, f"{self._address.path}/{path}", body, {**length, **(headers or {})})
+                answer = connection.getresponse()
+                content = _read(connection.sock, answer, deadline)
+            self._give_back(connection, usable=True)
+        except TimeoutError as error:
+            raise CallFailed("DEADLINE_EXCEEDED", "no answer in time") from error
+        except (OSError, HTTPException) as error:
+            raise CallFailed("UNAVAILABLE", str(error) or type(error).__name__) from error
+        finally:
+            self._give_back(connection, usable=False)
+        return answer, content
+
+    def _take(self) -> HTTPConnection:
+        """An idle connection that the server has not closed meanwhile, or a new one."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else self._new()
+                self._busy.add(connection)
+            if connection.sock is None or not _has_something_to_read(connection.sock):
+                return connection
+            self._give_back(connection, usable=False)
+
+    def _new(self) -> HTTPConnection:
+        host, port = self._address.host, self._address.port
+        return HTTPSConnection(host, port, context=self._context) if self._context else HTTPConnection(host, port)
+
+    def _give_back(self, connection: HTTPConnection, *, usable: bool) -> None:
+        """Keep a connection for the next call, or close it; what was given back already stays as it is."""
+        with self._lock:
+            if connection not in self._busy:
+                return
+            self._busy.discard(connection)
+            if usable:
+                self._idle.append(connection)
+        if not usable:
+            connection.close()
+
+
+def _connect(connection: HTTPConnection, deadline: float) -> None:
+    """Connect where needed, and let the socket wait no longer than what is left of the time."""
+    left_s = max(deadline - time.monotonic(), 1e-3)
+    if connection.sock is None:
+        connection.timeout = min(left_s, _CONNECT_TIMEOUT_S)
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise OSError(f"no connection within {connection.timeout:.1f} s") from error
+    connection.sock.settimeout(max(deadline - time.monotonic(), 1e-3))
+
+
+def _read(sock: socket.socket | None, answer: HTTPResponse, deadline: float) -> bytes:
+    """The whole content, within the deadline."""
+    blocks, size = [], 0
+    while block := answer.read(_BLOCK_BYTES):
+        blocks.append(block)
+        size += len(block)
+        if size > _LARGEST_ANSWER_BYTES:
+            raise HTTPException(f"the answer has more than {_LARGEST_ANSWER_BYTES:,} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if sock is not None:
+            sock.settimeout(max(deadline - time.monotonic(), 1e-3))
+    return b"".join(blocks)
+
+
+def _has_something_to_read(sock: socket.socket) -> bool:
+    """True for an idle connection only if its other end has closed it."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
+def _break(connection: HTTPConnection) -> None:
+    """End whatever a connection does, from another thread."""
+    sock = connection.sock
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
