@@ -1,0 +1,230 @@
+"""The packets of a container on their way to pictures and samples, each with its time.
+
+Times are seconds from the container's beginning. Packets are read once, in the order of the file, and wait for their
+track still coded, so that pictures and sound can be asked for in any order and only little is held.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av import AudioStream, VideoStream
+from av.container import InputContainer
+
+from clients.media import limits
+from clients.media.containers import Patience
+from clients.media.resampling import Samples
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.stream import Stream
+
+    TrackPacket = Packet[Stream]  # at run time it takes no brackets
+
+Track = AudioStream | VideoStream
+
+MAX_WAITING_BYTES = 64_000_000  # of one track's packets; files keep pictures and sound within a second or two
+MAX_WAITING_S = 10.0
+_JITTER_S = 0.1  # containers round times, and clocks drift; up to this, samples are taken to follow each other
+_JUMP_S = 10.0  # forward; more is a gap only if the header's length has room for it
+_MAX_BAD_PACKETS = 250  # one behind the other: ten seconds of pictures
+
+
+class Packets:
+    """The packets of some tracks, taken track by track.
+
+    Args:
+        container: read from where it stands.
+        streams: the tracks.
+    """
+
+    def __init__(self, container: InputContainer, streams: list[Track]) -> None:
+        self._source = container.demux(streams)
+        self._waiting: dict[int, deque[TrackPacket]] = {stream.index: deque() for stream in streams}
+        self._bytes = dict.fromkeys(self._waiting, 0)
+
+    def of(self, stream: Track) -> Iterator[TrackPacket | None]:
+        """The packets of a track; None where it has none for so long that the others wait in vain."""
+        own = self._waiting[stream.index]
+        while True:
+            while own:
+                packet = own.popleft()
+                self._bytes[stream.index] -= packet.size
+                yield packet
+            if self._others_wait(stream.index):
+                yield None
+            following = next(self._source, None)
+            if following is None:
+                return
+            self._waiting[following.stream_index].append(following)
+            self._bytes[following.stream_index] += following.size
+
+    def _others_wait(self, index: int) -> bool:
+        for other, waiting in self._waiting.items():
+            if other == index or not waiting:
+                continue
+            times = [float(p.dts * p.time_base) for p in (waiting[0], waiting[-1]) if p.dts is not None and p.time_base]
+            long = len(times) == 2 and times[1] - times[0] > MAX_WAITING_S
+            if long or self._bytes[other] > MAX_WAITING_BYTES:
+                return True
+        return False
+
+
+class PictureTrack:
+    """Decodes pictures.
+
+    Args:
+        stream: the track.
+        name: how messages call the file.
+        start_s: the container's first moment in its own time.
+    """
+
+    def __init__(self, stream: VideoStream, name: str, start_s: float) -> None:
+        self._stream, self._name, self._start_s = stream, name, start_s
+        self._step_s = 1 / float(stream.average_rate or 25)
+        self._last_s: float | None = None
+        self._patience = Patience(name)
+        self._in_second, self._second = 0, -1
+        self.damaged = 0  # packets that gave no picture
+
+    def frames(self, packets: Iterator[TrackPacket | None]) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Pictures with their times, which never fall; damaged packets are left out.
+
+        Raises:
+            BadInput: too many, too large, or nothing but damage.
+        """
+        bad = 0
+        self._patience.renew()
+        for packet in packets:
+            if packet is None:
+                continue
+            try:
+                decoded = packet.decode()
+                bad = 0
+            except av.FFmpegError:
+                self.damaged, bad = self.damaged + 1, bad + 1
+                if bad > _MAX_BAD_PACKETS:
+                    raise
+                decoded = []
+            self._patience.check()
+            for frame in decoded:
+                assert isinstance(frame, av.VideoFrame)
+                yield self._timed(frame)
+                self._patience.renew()
+
+    def _timed(self, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
+        limits.require_picture_size(self._name, frame.width, frame.height, limits.MAX_VIDEO_PIXELS)
+        last_s = self._last_s
+        time_s = None if frame.time is None else frame.time - self._start_s
+        if last_s is not None and (time_s is None or time_s < last_s):
+            time_s = last_s + self._step_s
+        self._last_s = time_s = max(0.0, time_s or 0.0)
+        limits.require_stream_duration(self._name, time_s)
+        self._in_second = self._in_second + 1 if int(time_s) == self._second else 1
+        self._second = int(time_s)
+        limits.require_frame_rate(self._name, self._in_second)
+        return time_s, frame
+
+
+class SoundTrack:
+    """Decodes sound, mixes it down and lays it on the time line: gaps become silence.
+
+    Args:
+        stream: the track.
+        name: how messages call the file.
+        start_s: the container's first moment in its own time.
+        promised_s: the track's length by its header, 0 where it does not say.
+    """
+
+    def __init__(self, stream: AudioStream, name: str, start_s: float, promised_s: float) -> None:
+        self._name, self._start_s, self._promised_s = name, start_s, promised_s
+        self._rate_hz = stream.rate
+        self._shape: tuple[str, str, int] | None = None
+        self._begins_s = 0.0
+        self._shift_s = 0.0  # what is taken off the container's times, after jumps in them
+        self._patience = Patience(name)
+        self.samples = 0  # so far, gaps included
+
+    @property
+    def begins_s(self) -> float:
+        """When the first sample is heard."""
+        return self._begins_s
+
+    def pieces(
+        self, packets: Iterator[TrackPacket | None], *, skip_damaged: bool = False
+    ) -> Generator[Samples | None, None, None]:
+        """Samples, one piece behind the other; None where there are none for so long that others wait in vain.
+
+        Args:
+            packets: the track's.
+            skip_damaged: let what follows damage be laid behind silence, instead of raising FFmpeg's error.
+
+        Raises:
+            BadInput: too many channels, or another absurd form.
+        """
+        self._patience.renew()
+        for packet in packets:
+            if packet is None:
+                yield None
+                continue
+            self._patience.check()
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:
+                if not skip_damaged:
+                    raise
+                continue
+            for frame in decoded:
+                assert isinstance(frame, av.AudioFrame)
+                for piece in self._placed(frame):
+                    self.samples += len(piece)
+                    yield piece
+                    self._patience.renew()
+
+    def _placed(self, frame: av.AudioFrame) -> Iterator[Samples]:
+        """A frame's samples, behind the silence that is missing before them."""
+        limits.require_sound_format(self._name, channels=frame.layout.nb_channels, rate_hz=frame.sample_rate)
+        if frame.time is not None:
+            yield from self._gap(frame.time - self._start_s)
+        for part in self._planes(frame):
+            yield np.asarray(part.to_ndarray().mean(axis=0, dtype=np.float32))  # (channels, n) -> (n,)
+
+    def _gap(self, time_s: float) -> Iterator[Samples]:
+        if self.samples == 0:
+            self._begins_s = time_s
+            return
+        due_s = self._begins_s + self._shift_s + self.samples / self._rate_hz
+        gap_s = time_s - due_s
+        if abs(gap_s) <= _JITTER_S:
+            return
+        if gap_s < 0 or (gap_s > _JUMP_S and time_s > self._promised_s + 1):  # another clock from here on
+            self._shift_s += gap_s
+            return
+        missing = round(gap_s * self._rate_hz)
+        for start in range(0, missing, self._rate_hz):
+            yield np.zeros(min(self._rate_hz, missing - start), np.float32)
+
+    def _planes(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """The frame as planes of floats at the track's rate; a few streams change their form on the way."""
+        shape = frame.format.name, frame.layout.name, frame.sample_rate
+        if shape != self._shape:
+            self._shape = shape
+            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=self._rate_hz)
+        return self._resampler.resample(frame)
+
+
+def promised_sound_s(container: InputContainer, stream: AudioStream) -> float:
+    """Length of a sound track as the header says, seconds; 0 if it does not say."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # The whole file's length is the sound's only where there are no pictures, which may go on in silence.
+    return 0.0 if container.streams.video else (container.duration or 0) / av.time_base
+
+
+def start_of(container: InputContainer) -> float:
+    """The container's first moment in its own time, seconds."""
+    return (container.start_time or 0) / av.time_base
