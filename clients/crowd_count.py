@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract import ServedModel
+from clients.counting.hearing import Fallback
+from clients.counting.overlay import STRENGTH, greyed, heat, laid_over, shrunk, size_of
+from clients.counting.regions import TOTAL, RegionCount
 from clients.media.letterbox import Letterbox
 from clients.media.picture import Picture
 from clients.media.tiles import TilePlan
 from clients.outputs import write_whole
+
+LONGEST_SIDE = 1_600  # pixels of a photo in a picture
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,22 @@ class CrowdCount:
     letterbox: Letterbox
     tiles: TilePlan | None  # None where none were asked for
     flip: bool  # whether it is the mean over the photo and its mirror image
+    regions: tuple[RegionCount, ...]  # those that were asked for, in their order
     picture: Picture = field(repr=False)
     model: ServedModel = field(repr=False)
-    why_model: str
+    fallback: Fallback | None  # why the model that only sees was asked; None where the sound was heard
     timings_s: dict[str, float]
     warnings: tuple[str, ...]
+
+    @property
+    def why_model(self) -> str:
+        """Why this model was asked, a sentence without its full stop."""
+        return "a sound was given with the picture" if self.fallback is None else self.fallback.sentence
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """People in the photo, under "total", and in each region."""
+        return {TOTAL: self.count, **{one.region.name: one.people for one in self.regions}}
 
     @property
     def interval_text(self) -> str:
@@ -62,22 +78,56 @@ class CrowdCount:
         with path.open("wb") as file:  # given a name, NumPy would add an ending
             np.save(file, self.density, allow_pickle=False)
 
-    def plot(self, path: str | Path) -> None:
-        """Draw the density over the photo, with a colour bar and the count, as a PNG.
+    def overlay(self, *, strength: float = STRENGTH, colour: bool = False) -> Picture:
+        """The photo with the density's colours over it, (H, W, 3) RGB, at most 1,600 pixels a side.
+
+        Args:
+            strength: 0 for the photo alone to 1 for colour alone where most people are.
+            colour: leave the photo its own colours; without it, it is grey under the density's.
+        """
+        shown = shrunk(self.picture, LONGEST_SIDE)
+        colours, cover = heat(
+            self.density,
+            cell_size=self.cell_size,
+            photo_size=size_of(self.picture),
+            shown_size=size_of(shown),
+            strength=strength,
+        )
+        return laid_over(shown if colour else greyed(shown), colours, cover)
+
+    def plot(self, path: str | Path, *, strength: float = STRENGTH) -> None:
+        """Draw the density over the photo, with a colour bar, the count and the regions, as a PNG.
+
+        Args:
+            path: where the picture belongs; its folder must exist.
+            strength: see `overlay`.
 
         Raises:
             OutputFailed: it cannot be written.
         """
-        from clients.plots import draw_density  # matplotlib takes a second to load
+        from clients.counting.figures import draw_density  # matplotlib takes a second to load
 
-        write_whole(Path(path), lambda aside: draw_density(aside, self))
+        write_whole(Path(path), lambda aside: draw_density(aside, self, strength=strength))
+
+    def summary(self) -> dict[str, Any]:
+        """The answer in a few words, as JSON can hold it: count, interval, regions, model and why it was asked."""
+        regions = {
+            one.region.name: {"count": round(one.people, 3), "area_share": round(one.area_share, 6)}
+            for one in self.regions
+        }
+        return {
+            "count": round(self.count, 3),
+            **self._interval_dict(),
+            **({"regions": regions} if regions else {}),
+            "model": self.model.name,
+            "fallback_reason": None if self.fallback is None else self.fallback.code,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold; the density goes into its own file."""
         height, width = self.picture.shape[:2]
         return {
-            "count": round(self.count, 3),
-            **self._interval_dict(),
+            **self.summary(),
             "picture": {"width": width, "height": height},
             "density": {
                 "rows": self.density.shape[0],
@@ -88,7 +138,6 @@ class CrowdCount:
             },
             **self._tiles_dict(),
             **self._patches_dict(),
-            "model": self.model.name,
             "why_model": self.why_model,
             "model_versions": list(self.model.versions),
             "contract_digest": self.model.digest,
@@ -121,6 +170,18 @@ class CrowdCount:
             "patch_importance": _rounded(self.patch_importance),
             "patch_estimates": _rounded(self.patch_estimates),
         }
+
+
+@dataclass(frozen=True)
+class TimedCount:
+    """One count of a stream."""
+
+    time_s: float  # of the picture, from the stream's beginning
+    count: CrowdCount
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold, in short."""
+        return {"time_s": round(self.time_s, 3), **self.count.summary()}
 
 
 def _rounded(values: NDArray[np.float32]) -> list[list[float]]:

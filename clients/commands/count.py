@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _count(counter: CrowdCounter, path: Path, args: argparse.Namespace) -> Report:
-    from clients.plots import draw_density
+    from clients.counting.figures import draw_density
 
     result = counter.count(path, args.sound, sound_start_s=args.sound_start, tiles=args.tiles, flip=args.flip)
     return Report(

@@ -139,6 +139,55 @@ def plan_tiles(
     )
 
 
+@dataclass(frozen=True)
+class CutPhoto:
+    """A photo as frames for the network, and the way back; between them lies the asking, however it is done."""
+
+    frames: list[Picture]  # each (frame.height, frame.width, 3); with `flip` those of the mirror image follow
+    plan: TilePlan
+    flip: bool
+
+    def join(self, densities: Sequence[Density]) -> PhotoDensity:
+        """The frames' densities put together.
+
+        Args:
+            densities: (frame.rows, frame.columns), people per cell, for each frame, in order.
+
+        Raises:
+            ValueError: densities of another number or shape.
+        """
+        answers = [np.asarray(density, np.float32) for density in densities]
+        _require_densities(answers, len(self.frames), self.plan.frame)
+        number = len(self.plan.tiles)
+        density, beyond = _join(answers[:number], self.plan)
+        if self.flip:
+            other, other_beyond = _join(answers[number:], self.plan)
+            density, beyond = (density + other[:, ::-1]) / 2, (beyond + other_beyond) / 2
+        return PhotoDensity(density, self.plan.letterbox.cell_size(self.plan.frame.cell_pixels), beyond, self.plan)
+
+
+def cut_photo(
+    picture: Picture, *, frame: Frame, tiles: Tiles = 1, flip: bool = False, context_cells: int = CONTEXT_CELLS
+) -> CutPhoto:
+    """Resize a photo and cut it into frames.
+
+    Args:
+        picture: (H, W, 3) RGB, any size.
+        frame: the network's.
+        tiles: see `plan_tiles`; 1 is the plain letterbox.
+        flip: the mirror image's frames, too; the density is the mean of both.
+        context_cells: see `plan_tiles`.
+
+    Raises:
+        BadInput: tiles outside 1 to 8.
+        ValueError: the context leaves nothing of a frame.
+    """
+    height, width = picture.shape[:2]
+    plan = plan_tiles(width, height, frame=frame, tiles=tiles, context_cells=context_cells)
+    area = plan.letterbox.place(picture)
+    return CutPhoto(_cut(area, plan) + (_cut(mirrored(area, plan), plan) if flip else []), plan, flip)
+
+
 def count_in_tiles(
     picture: Picture,
     answer: Answer,
@@ -155,28 +204,16 @@ def count_in_tiles(
         answer: called once with all frames, each (frame.height, frame.width, 3); gives (frame.rows, frame.columns),
             people per cell, for each.
         frame: the network's.
-        tiles: see `plan_tiles`; 1 is the plain letterbox.
-        flip: ask for the mirror image too, and take the mean of both.
+        tiles: see `plan_tiles`.
+        flip: see `cut_photo`.
         context_cells: see `plan_tiles`.
 
     Raises:
         BadInput: tiles outside 1 to 8.
         ValueError: the context leaves nothing of a frame, or densities of another number or shape.
     """
-    height, width = picture.shape[:2]
-    plan = plan_tiles(width, height, frame=frame, tiles=tiles, context_cells=context_cells)
-    area = plan.letterbox.place(picture)
-    frames = _cut(area, plan)
-    if flip:
-        frames += _cut(mirrored(area, plan), plan)
-    answers = [np.asarray(density, np.float32) for density in answer(frames)]
-    _require_densities(answers, len(frames), frame)
-    number = len(plan.tiles)
-    density, beyond = _join(answers[:number], plan)
-    if flip:
-        other, other_beyond = _join(answers[number:], plan)
-        density, beyond = (density + other[:, ::-1]) / 2, (beyond + other_beyond) / 2
-    return PhotoDensity(density, plan.letterbox.cell_size(frame.cell_pixels), beyond, plan)
+    cut = cut_photo(picture, frame=frame, tiles=tiles, flip=flip, context_cells=context_cells)
+    return cut.join(answer(cut.frames))
 
 
 def mirrored(area: Picture, plan: TilePlan) -> Picture:
