@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from clients.transport.aio import AsyncConnection
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
-from clients.transport.options import SharedMemory
+from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
 
 Self = TypeVar("Self", bound="ServedClient")  # typing has it from Python 3.11 on

@@ -14,7 +14,8 @@ from clients.transport.aio_wire import AsyncGrpcWire, AsyncHttpWire
 from clients.transport.enquiry import Enquiry
 from clients.transport.failures import CallFailed
 from clients.transport.fleet import Endpoint
-from clients.transport.options import DEFAULT_TIMEOUT_S, IN_FLIGHT, SharedMemory, open_fleet, require_in_flight
+from clients.transport.options import DEFAULT_TIMEOUT_S, IN_FLIGHT, open_fleet, require_in_flight
+from clients.transport.shared_regions import SharedMemory
 from clients.transport.tensors import Answer, Tensors
 from clients.transport.tls import Tls
 from clients.transport.trip import Trip
@@ -45,7 +46,7 @@ class AsyncConnection:
         shared_memory: SharedMemory = False,
     ) -> None:
         def open_wire(address: Address) -> AsyncWire:
-            return AsyncHttpWire(address, tls) if address.http else AsyncGrpcWire(address, tls)
+            return AsyncHttpWire(address, tls) if address.http else AsyncGrpcWire(address, tls, shared_memory)
 
         self._fleet = open_fleet(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory, open_wire=open_wire)
         self._probes: set[asyncio.Task[CallFailed | None]] = set()

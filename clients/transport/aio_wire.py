@@ -13,8 +13,9 @@ import tritonclient.grpc.aio as triton_aio
 from clients.transport.address import Address
 from clients.transport.cancellation import Cancellation
 from clients.transport.enquiry import Enquiry
-from clients.transport.grpc_wire import channel_options, credentials_for, failures, input_of, ready, unready
+from clients.transport.grpc_wire import channel_options, credentials_for, failures, open_client, ready, unready
 from clients.transport.http_wire import HttpWire
+from clients.transport.shared_regions import SharedMemory, lend, regions_for
 from clients.transport.tensors import Answer, Tensors, only_item
 from clients.transport.tls import Tls
 
@@ -26,10 +27,12 @@ _HTTP_THREADS = 32  # most HTTP requests of one endpoint on the way
 class AsyncGrpcWire:
     """One channel to one server, opened in the loop that asks first."""
 
-    def __init__(self, address: Address, tls: Tls | None) -> None:
+    def __init__(self, address: Address, tls: Tls | None, shared_memory: SharedMemory = False) -> None:
         self._address = address
         self._credentials = credentials_for(address, tls)
         self._opened: triton_aio.InferenceServerClient | None = None
+        self._registrar = open_client(address, self._credentials) if shared_memory else None
+        self._regions = regions_for(address, shared_memory, self._registrar)
 
     async def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
@@ -46,10 +49,12 @@ class AsyncGrpcWire:
 
     async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float) -> Answer:
         """One item's answer, checked; CallFailed where there is none. Cancelled with the task that waits for it."""
-        with failures():
+        with lend(self._regions, inputs) as loan, failures():
+            if loan.is_new:
+                await asyncio.to_thread(loan.register, timeout_s)
             result = await self._client.infer(
                 model,
-                [input_of(name, value) for name, value in inputs.items()],
+                loan.inputs(timeout_s),
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
                 client_timeout=timeout_s,
             )
@@ -59,6 +64,10 @@ class AsyncGrpcWire:
         """Give the channel back; what is on its way is cancelled."""
         if self._opened is not None:
             await self._opened.close()
+        if self._regions is not None:
+            await asyncio.to_thread(self._regions.close)
+        if self._registrar is not None:
+            self._registrar.close()
 
     @property
     def _client(self) -> Any:

@@ -16,7 +16,8 @@ from clients.transport.failures import CallFailed
 from clients.transport.fleet import Endpoint
 from clients.transport.grpc_wire import GrpcWire, channel_options
 from clients.transport.http_wire import HttpWire
-from clients.transport.options import DEFAULT_TIMEOUT_S, IN_FLIGHT, SharedMemory, open_fleet, require_in_flight
+from clients.transport.options import DEFAULT_TIMEOUT_S, IN_FLIGHT, open_fleet, require_in_flight
+from clients.transport.shared_regions import SharedMemory
 from clients.transport.tensors import Answer, Tensors
 from clients.transport.tls import Tls
 from clients.transport.trip import Trip
@@ -72,7 +73,7 @@ class Connection:
         shared_memory: SharedMemory = False,
     ) -> None:
         def open_wire(address: Address) -> Wire:
-            return HttpWire(address, tls) if address.http else GrpcWire(address, tls)
+            return HttpWire(address, tls) if address.http else GrpcWire(address, tls, shared_memory)
 
         self._fleet = open_fleet(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory, open_wire=open_wire)
         self._background = ThreadPoolExecutor(len(self._fleet.endpoints), "avedge-probe")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tritonclient.utils import InferenceServerException
+
 from clients.errors import ClientError, ContractMismatch, ServerUnavailable, Timeout, printable
 
 _AWAY = ("UNAVAILABLE", "CANCELLED")  # Triton cancels what it has when it stops; what we cancel, nobody waits for
@@ -25,6 +27,16 @@ class CallFailed(Exception):  # noqa: N818  (never seen outside: it becomes one 
     def __init__(self, status: str, text: str, refusal: ClientError | None = None) -> None:
         super().__init__(status, text)
         self.status, self.text, self.refusal = status, text, refusal
+
+    @classmethod
+    def of(cls, error: InferenceServerException) -> CallFailed:
+        """What tritonclient raises."""
+        return cls(str(error.status() or "UNKNOWN").rsplit(".", 1)[-1], str(error.message() or ""))
+
+    @property
+    def is_answer(self) -> bool:
+        """The server has read the request and is done with it."""
+        return self.is_busy or self.status not in (*_AWAY, "DEADLINE_EXCEEDED", "UNKNOWN")
 
     @property
     def is_busy(self) -> bool:

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from clients.contract import ServedModel
 from clients.transport.address import Address
 from clients.transport.cancellation import Cancellation
 from clients.transport.enquiry import Enquiry, specs_of, state_of
 from clients.transport.failures import CallFailed
-from clients.transport.tensors import Answer, Tensors, batch_of_one, only_item
+from clients.transport.shared_regions import SharedMemory, lend, regions_for
+from clients.transport.tensors import Answer, Tensors, only_item
 from clients.transport.tls import Tls
 
 _LARGEST_MESSAGE_BYTES = 2**31 - 1
@@ -33,10 +34,9 @@ _CHANNEL_OPTIONS = [
 class GrpcWire:
     """One channel to one server."""
 
-    def __init__(self, address: Address, tls: Tls | None) -> None:
-        self._client = triton.InferenceServerClient(
-            address.target, creds=credentials_for(address, tls), channel_args=channel_options(address.target)
-        )
+    def __init__(self, address: Address, tls: Tls | None, shared_memory: SharedMemory = False) -> None:
+        self._client = open_client(address, credentials_for(address, tls))
+        self._regions = regions_for(address, shared_memory, self._client)
 
     def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
@@ -56,10 +56,10 @@ class GrpcWire:
     ) -> Answer:
         """One item's answer, checked; CallFailed where there is none."""
         arrived: Future[tuple[Any, InferenceServerException | None]] = Future()
-        with failures():
+        with lend(self._regions, inputs) as loan, failures():
             call = self._client.async_infer(
                 model,
-                [input_of(name, value) for name, value in inputs.items()],
+                loan.inputs(timeout_s),
                 callback=lambda result, error: arrived.set_result((result, error)),
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
                 client_timeout=timeout_s,
@@ -76,6 +76,8 @@ class GrpcWire:
 
     def close(self) -> None:
         """Give the channel back; what is on its way is cancelled."""
+        if self._regions is not None:
+            self._regions.close()
         self._client.close()
 
 
@@ -84,6 +86,11 @@ def channel_options(target: str) -> list[tuple[str, int]]:
     host = target.rpartition(":")[0].strip("[]")
     own = Address(host, 0).is_loopback
     return [*_CHANNEL_OPTIONS, *([("grpc.enable_http_proxy", 0)] if own else [])]
+
+
+def open_client(address: Address, credentials: Any) -> Any:
+    """The client of tritonclient that waits."""
+    return triton.InferenceServerClient(address.target, creds=credentials, channel_args=channel_options(address.target))
 
 
 def credentials_for(address: Address, tls: Tls | None) -> Any:
@@ -95,24 +102,16 @@ def credentials_for(address: Address, tls: Tls | None) -> Any:
     return (tls or Tls()).credentials() if address.secure else None
 
 
-def input_of(name: str, value: Any) -> Any:
-    """A request's tensor, with a batch of one."""
-    batch = batch_of_one(value)
-    tensor = triton.InferInput(name, list(batch.shape), np_to_triton_dtype(batch.dtype))
-    tensor.set_data_from_numpy(batch)
-    return tensor
-
-
 @contextmanager
 def failures(sign_of_life_s: float | None = None) -> Iterator[None]:
     """Turn tritonclient's exceptions into CallFailed; who gives no sign of life is away, not late."""
     try:
         yield
     except InferenceServerException as error:
-        status = str(error.status() or "UNKNOWN").rsplit(".", 1)[-1]
-        if status == "DEADLINE_EXCEEDED" and sign_of_life_s is not None:
-            raise CallFailed("UNAVAILABLE", f"no sign of life within {sign_of_life_s:.1f} s") from error
-        raise CallFailed(status, str(error.message() or "")) from error
+        failure = CallFailed.of(error)
+        if failure.status == "DEADLINE_EXCEEDED" and sign_of_life_s is not None:
+            failure = CallFailed("UNAVAILABLE", f"no sign of life within {sign_of_life_s:.1f} s")
+        raise failure from error
     except ValueError as error:
         if "closed channel" not in str(error):  # gRPC's word for a channel that another thread has given back
             raise

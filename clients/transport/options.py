@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from clients.errors import BadSetting
 from clients.transport.address import Address, addresses_of
 from clients.transport.fleet import Endpoint, Fleet, Wire
+from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
 
 DEFAULT_TIMEOUT_S = 60.0
 IN_FLIGHT = 4
-
-# True: tensors go to the server through shared memory, or there is no connection; "auto": where the server is on this
-# machine and takes part, else over the network's way; False: never.
-SharedMemory = bool | Literal["auto"]
 
 
 def open_fleet(
