@@ -19,7 +19,7 @@ from export.errors import ExportError
 from export.lint import facts_of, lint, lint_facts, lint_file
 from export.modules import is_network, served_module, untrained_module, weights_digest
 from export.parity import Array, Parity, Runner
-from export.recipe import Recipe, graph_facts, release_facts
+from export.recipe import Recipe, graph_facts, release_facts, weights_of
 from export.samples import calibration_inputs, untrained_calibration
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _calibration(model: Model, recipe: Recipe, sets: TaskSets | None) -> list[di
     assert sets is not None
     from train.facefilter.identity import load_face_identity
 
-    return calibration_inputs(model, sets, load_face_identity(recipe.weights / "facefilter_identity.safetensors"))
+    return calibration_inputs(model, sets, load_face_identity(weights_of("facefilter_identity", recipe.weights)))
 
 
 def _judge(made: Sequence[Made], recipe: Recipe, sets: TaskSets) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.contract import MODELS, contract_digest, model_named
-from export.recipe import TASK_SETS, WEIGHTS, Recipe
+from export.recipe import NETWORKS, TASK_SETS, WEIGHTS, Recipe, own_networks, require_names
 from export.thresholds import PRECISIONS
 from train import settings
 
@@ -26,7 +26,12 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge export`."""
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="Triton model repository")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of safetensors files")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=WEIGHTS,
+        help="folder of safetensors files; the demonstration's for networks that it lacks",
+    )
     parser.add_argument("--target", choices=("portable", "tensorrt"), default="portable",
                         help="portable: ONNX and TorchScript; tensorrt: an engine too, where TensorRT is")  # fmt: skip
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32",
@@ -54,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     from export.publish import finish_interrupted
 
     recipe = recipe_of(arguments)
+    if recipe.untrained is None:
+        require_names(recipe.weights)
     write_configs(arguments.repository)
     if arguments.configs_only:
         return 0
@@ -72,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     version, made = export_all(arguments.repository, recipe, source)
     if recipe.untrained is None:
+        _tell_whose(recipe.weights)
         _warn_of_intervals(recipe.weights)
     report = report_of(recipe, version, made, time.monotonic() - began)
     if arguments.report is not None:
@@ -124,6 +132,14 @@ def uncalibrated(weights: Path) -> list[str]:
         for name, interval in intervals.items()
         if interval and not weights_digest(model_named(name), weights).startswith(interval.weights_sha256)
     ]
+
+
+def _tell_whose(weights: Path) -> None:
+    """Say which weights are the demonstration's where only some of them are somebody's own."""
+    own = own_networks(weights)
+    others = [name for name in NETWORKS if name not in own]
+    if own and others:
+        log.info("of %s: %s; the demonstration's: %s", weights, ", ".join(own), ", ".join(others))
 
 
 def _warn_of_intervals(weights: Path) -> None:

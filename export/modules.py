@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from export.contract import Model
-from export.recipe import WEIGHTS
+from export.recipe import WEIGHTS, weights_of
 from export.samples import sample_inputs
 from train.crowd.models import build_counter, load_counter
 from train.crowd.network import CrowdDensitySum
@@ -49,7 +49,7 @@ def is_network(model: Model) -> bool:
 
 def weights_file(model: Model, weights: Path) -> Path | None:
     """Where the weights of a served model lie; None for one that has none."""
-    return weights / f"{model.name}.safetensors" if is_network(model) else None
+    return weights_of(model.name, weights) if is_network(model) else None
 
 
 def served_module(model: Model, weights: Path) -> nn.Module:

@@ -9,10 +9,40 @@ from pathlib import Path
 from typing import Any
 
 from export.contract import CONTRACT_VERSION, MODELS, Model, contract_digest
+from export.errors import ExportError
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "train" / "weights"
 TASK_SETS = Path("data") / "task_sets"  # where drawn inputs are kept
+NETWORKS = tuple(model.name for model in MODELS if not model.exact)  # what has weights
+_NOT_SERVED = "facefilter_voice_identity"  # lies among weights all the same
+
+
+def weights_of(network: str, folder: Path) -> Path:
+    """Where the weights of a network lie: in the folder, or, where that has others' only, with the demonstration's."""
+    own = folder / f"{network}.safetensors"
+    return WEIGHTS / own.name if not own.is_file() and own_networks(folder) else own
+
+
+def own_networks(folder: Path) -> list[str]:
+    """The networks whose weights a folder has."""
+    return [network for network in NETWORKS if (folder / f"{network}.safetensors").is_file()]
+
+
+def require_names(folder: Path) -> None:
+    """Refuse weights that would be passed over for the demonstration's because of their name.
+
+    Raises:
+        ExportError: a file of a folder that does not have every network's bears none of their names.
+    """
+    own = own_networks(folder)
+    strange = sorted({path.stem for path in folder.glob("*.safetensors")} - {*NETWORKS, _NOT_SERVED})
+    if own and strange and len(own) < len(NETWORKS):
+        raise ExportError(
+            f"Saw {', '.join(f'{name}.safetensors' for name in strange)} in {folder}; wanted names among "
+            f"{', '.join(NETWORKS)}, because weights are found by their name, and the demonstration's would be taken "
+            "in their place. Rename or move them."
+        )
 
 
 @dataclass(frozen=True)
@@ -20,7 +50,7 @@ class Recipe:
     """What was asked for.
 
     Args:
-        weights: folder of the trained weights.
+        weights: folder of the trained weights; what it lacks is taken from the demonstration's.
         precision: of the networks' ONNX graphs.
         untrained: a preset whose sizes random weights fill; None for the trained ones.
         engines: whether TensorRT engines are made, too.
@@ -49,10 +79,14 @@ class Recipe:
         """Fingerprint of the code of `train` and `export`, and of the weights."""
         files = [path for package in ("train", "export") for path in sorted((ROOT / package).rglob("*.py"))]
         digest = hashlib.sha256()
-        for path in (*files, *(() if self.untrained else sorted(self.weights.glob("*.safetensors")))):
+        for path in (*files, *(() if self.untrained else self._weights_files())):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
         return digest.hexdigest()[:16]
+
+    def _weights_files(self) -> list[Path]:
+        own = sorted(self.weights.glob("*.safetensors"))
+        return own + [path for name in NETWORKS if (path := weights_of(name, self.weights)).parent != self.weights]
 
     def is_current(self, repository: Path, source: str) -> bool:
         """Whether the newest version of every model is whole and made as this says, of this code and these weights."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from export.contract import Model, model_named
 from export.errors import ExportError
 from export.parity import Array, Comparison, Parity, Runner, module_runner, require
+from export.recipe import weights_of
 from export.task_sets import LEAST_JUDGED, TaskSets
 from export.thresholds import TASKS, change_of, task_misses
 from train.crowd.interface import Counter
@@ -172,7 +173,7 @@ def _counting(sets: TaskSets, weights: Path, placed: Mapping[str, Artefact], pre
     found = []
     for name in _COUNTERS:
         log.info("judging %s on %d scenes, with torch, then with the artefact", name, len(sets.scenes))
-        system = TorchSystem(weights / f"{name}.safetensors")
+        system = TorchSystem(weights_of(name, weights))
         own = evaluate(sets.scenes, system, Options())
         began = time.monotonic()
         system.counter = cast(Counter, placed[name])
