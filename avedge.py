@@ -11,10 +11,14 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -43,21 +47,89 @@ VERBS = (
     Verb("mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix"),
     Verb("train", "train.commands", "train a model by its config"),
     Verb("evaluate", "avedge_evaluate", "judge trained weights, in torch or through the server"),
+    Verb("completion", "clients.commands.completion", "a script that lets bash, zsh or fish complete these words"),
 )
 VERSION = "0.1.0"
 OUR_PACKAGES = ("train", "export", "serve", "clients", "perf", "avedge_demo", "avedge_doctor", "avedge_evaluate")
-EXIT_UNEXPECTED, EXIT_OUTPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 8, 130, 143
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_OUTPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 8, 130, 143
+EXIT_CODES = """exit codes:
+  0    done
+  1    unexpected failure; --debug shows where
+  2    wrong usage
+  3    some inputs or parts failed, the others are done
+  4    bad input: a recording, photo or file that no answer can be given for
+  5    the server does not answer, is not ready, or is too busy
+  6    another model, version or artefact than wanted, or wrong answers
+  7    no answer within --timeout
+  8    a result could not be written; nothing half-written is left
+  130  interrupted (Ctrl-C)
+  143  terminated (SIGTERM)"""
+_UNKNOWN = re.compile(r"unrecognized arguments: (.+)|invalid choice: '([^']+)'")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as they stand, and every default that there is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        told = not text or "default" in text.lower() or isinstance(action.default, bool)
+        return text if told or action.default in (None, argparse.SUPPRESS, "", []) else f"{text} (%(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Help that begins with what the verb does and examples; errors of one line, with what was probably meant."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{**options, "formatter_class": Formatter})  # type: ignore[arg-type]
+
+    def format_help(self) -> str:
+        """What it does, examples, usage, arguments."""
+        description, self.description = (self.description or "").strip(), None
+        try:
+            rest = super().format_help()
+        finally:
+            self.description = description
+        if re.search(rf"^ *{self.prog} ", description, re.MULTILINE) is None:
+            from clients.commands.examples import EXAMPLES
+
+            examples = "\n".join(f"  {line}" for line in EXAMPLES.get(self.prog, ()))
+            told = textwrap.fill(description, 118) if "\n" not in description else description
+            description = "\n\n".join(part for part in (told, examples) if part)
+        return f"{description}\n\n{rest}".lstrip()
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, what was probably meant, and where help is."""
+        wrong = _UNKNOWN.search(message)
+        meant = [like for word in (wrong[1] or wrong[2]).split() if (like := self._like(word))] if wrong else []
+        hint = f". Did you mean {' '.join(meant)}?" if meant else ""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}{hint}\n`{self.prog} --help` shows examples and every option.\n")
+
+    def _like(self, word: str) -> str | None:
+        """The known word nearest to an unknown one."""
+        import difflib  # only for who has mistyped
+
+        return next(iter(difflib.get_close_matches(word.split("=")[0], list(self._words()), n=1)), None)
+
+    def _words(self) -> Iterator[str]:
+        """Everything that may be typed here or in the verb that was chosen."""
+        for action in self._actions:
+            yield from action.option_strings
+            yield from map(str, action.choices or ())
+            if isinstance(action.choices, dict):
+                for parser in action.choices.values():
+                    yield from parser._words()
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The command line; only the chosen verb's module is imported and asked for its options."""
-    parser = argparse.ArgumentParser(
-        prog="avedge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="avedge", description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"avedge {VERSION}")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
     for verb in VERBS:
-        subparser = verbs.add_parser(verb.name, help=verb.help, formatter_class=argparse.RawDescriptionHelpFormatter)
+        subparser = verbs.add_parser(verb.name, help=verb.help)
         if verb.name == chosen:
             module = importlib.import_module(verb.module)
             subparser.description = module.__doc__
@@ -71,14 +143,18 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code.
+    """Run one verb; returns the exit code, one of `EXIT_CODES`."""
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        from clients.commands.completion import complete
 
-    0 done; 1 unexpected; 2 wrong usage; 3 some inputs failed; 4 bad input; 5 server absent or not ready; 6 another
-    contract or model than wanted; 7 too late; 8 output could not be written; 130 and 143 interrupted and terminated.
-    """
+        complete(build_parser)
     words = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in words if not word.startswith("-")), None)
-    arguments = build_parser(chosen).parse_args(words)
+    parser = build_parser(chosen)
+    if not words:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in OUR_PACKAGES:  # libraries stay quiet: the exporter alone would say 300 lines
         logging.getLogger(package).setLevel(logging.INFO)

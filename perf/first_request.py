@@ -6,11 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clients.transport.connection import Connection
 from perf import inputs
 from perf.inputs import Request
+
+if TYPE_CHECKING:
+    from clients.transport.connection import Connection
 
 REQUESTS = 10
 
@@ -35,6 +37,7 @@ def measure(
 
 
 def _asked(repository: Path, target: str, samples: Path, ensembles: Sequence[str]) -> dict[str, list[float]]:
+    from clients.transport.connection import Connection
     from serve.launcher import EmbeddedTriton
 
     times_ms = {}

@@ -10,15 +10,17 @@ import base64
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract import ANY_LENGTH, ServedModel
-from clients.transport.connection import Connection
 from perf import media
 from perf.errors import PerfError
+
+if TYPE_CHECKING:
+    from clients.transport.connection import Connection
 
 Array = NDArray[Any]
 Request = dict[str, Array]  # one item per input, without the batch

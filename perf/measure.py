@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clients.contract import ServedModel
 from perf import analyzer_output, inputs
 from perf.analyzer import Analyzer
 from perf.errors import PerfError
 from perf.results import EnsembleResult, Failure, Level, ModelShare, Window
-from perf.served import Server
+
+if TYPE_CHECKING:
+    from perf.served import Server
 
 # perf_analyzer writes no CSV when its windows differ by more than it is told to accept. It is told to accept anything
 # and so ends after three windows, always with figures; whether they agree is judged here.

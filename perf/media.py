@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.media import faces
-from clients.media.letterbox import Letterbox
-from clients.media.picture import load_picture
-from clients.media.sound import fitted, gain_to, load_sound, resample
-
+# The clients' media libraries are loaded when they are used: a measurement's --help does not wait for them.
 Array = NDArray[Any]
 
 
@@ -22,18 +18,24 @@ def read_sound(path: Path, rate_hz: int) -> Array:
     Raises:
         ClientError: It cannot be used; the client's own message.
     """
+    from clients.media.sound import load_sound, resample
+
     sound = load_sound(path)
     return resample(sound.samples, sound.sample_rate_hz, rate_hz)
 
 
 def cut(sound: Array, length: int) -> list[Array]:
     """Every full stretch of a length, one after the other; a shorter sound is padded with silence to one."""
+    from clients.media.sound import fitted
+
     starts = range(0, max(len(sound) - length, 0) + 1, length)
     return [fitted(sound[start:], length) for start in starts]
 
 
 def at_level(sound: Array, rms: float) -> Array:
     """The sound brought to an RMS; silence stays silence."""
+    from clients.media.sound import gain_to
+
     return np.asarray(sound * gain_to(sound, rms), np.float32)
 
 
@@ -43,6 +45,9 @@ def read_face(path: Path, size: int) -> Array:
     Raises:
         ClientError: It cannot be used; the client's own message.
     """
+    from clients.media import faces
+    from clients.media.picture import load_picture
+
     picture = load_picture(path)
     if picture.shape[0] == picture.shape[1]:
         return faces.resized(picture, size)
@@ -55,5 +60,8 @@ def read_picture(path: Path, *, height: int, width: int) -> Array:
     Raises:
         ClientError: It cannot be used; the client's own message.
     """
+    from clients.media.letterbox import Letterbox
+    from clients.media.picture import load_picture
+
     picture = load_picture(path)
     return Letterbox.fit(picture, frame_width=width, frame_height=height).place(picture)

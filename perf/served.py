@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from clients.transport.connection import Connection, channel_options
 from perf.errors import PerfError
 from perf.results import ModelShare
 
@@ -32,6 +30,10 @@ class Server:
         Raises:
             PerfError: It does not answer or is not ready (5).
         """
+        import tritonclient.grpc as triton  # gRPC takes a moment to load, and --help does not wait for it
+
+        from clients.transport.connection import Connection, channel_options
+
         self.url = url
         self.connection = Connection(url)
         self._triton = triton.InferenceServerClient(url, channel_args=channel_options(url))

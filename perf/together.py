@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from clients.counter import CrowdCounter
-from clients.separator import SpeechSeparator
 from perf import media
 from perf.served import Server
 
@@ -29,6 +27,8 @@ def measure(server: Server, samples: Path, progress: Callable[[str], None]) -> d
     Returns:
         For each, its seconds, and for each model requests, executions, average batch and cache hits.
     """
+    from clients import CrowdCounter, SpeechSeparator
+
     progress(f"together: a recording of {RECORDING_S} s and a picture of {TILES} x {TILES} tiles")
     clips = [media.read_sound(path, _RATE_HZ) for path in sorted(samples.glob("mixture_*.wav"))]
     recording = np.resize(np.concatenate(clips), RECORDING_S * _RATE_HZ).astype(np.float32)
