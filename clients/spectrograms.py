@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from clients.media.sound import Samples
+from clients.media.resampling import Samples
 from clients.plots import DPI, INK, save_figure
 
 _WINDOW_S, _FRAME_S = 0.025, 0.010

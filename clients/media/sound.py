@@ -28,6 +28,7 @@ __all__ = [
     "fitted",
     "gain_to",
     "load_sound",
+    "mono_of",
     "open_sound",
     "resample",
     "sound_of_array",
@@ -82,18 +83,27 @@ def sound_of_array(array: NDArray[Any], sample_rate_hz: int | None) -> Sound:
     name = "the array"
     if sample_rate_hz is None:
         raise BadInput("An array came without its sample rate", "sample_rate_hz", "pitch depends on it", "pass it")
+    samples = mono_of(array, name)
+    channels = 1 if array.ndim == 1 else array.shape[1]
+    limits.require_sound_size(name, samples=len(array), channels=channels, rate_hz=sample_rate_hz)
+    return Sound(samples, int(sample_rate_hz), name)
+
+
+def mono_of(array: NDArray[Any], name: str) -> Samples:
+    """Samples (n,) or (n, channels) of any type as mono at full scale 1; neither their number nor values are looked at.
+
+    Raises:
+        BadInput: no sound by its shape or type.
+    """
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or array.dtype == np.uint64:
         raise BadInput(
-            f"The array has shape {array.shape} and type {array.dtype}",
+            f"{name[:1].upper()}{name[1:]} has shape {array.shape} and type {array.dtype}",
             "(samples,) or (samples, channels) of floats or integers",
             "nothing else is sound",
             "reshape or convert it",
         )
-    channels = 1 if array.ndim == 1 else array.shape[1]
-    limits.require_sound_size(name, samples=len(array), channels=channels, rate_hz=sample_rate_hz)
     scaled = _full_scale_one(array)
-    mono = scaled if array.ndim == 1 else scaled.mean(axis=1)  # (N, channels) -> (N,)
-    return Sound(np.asarray(mono, np.float32), int(sample_rate_hz), name)
+    return np.asarray(scaled if array.ndim == 1 else scaled.mean(axis=1), np.float32)  # (n, channels) -> (n,)
 
 
 def _read(path: Path) -> Sound:

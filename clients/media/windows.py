@@ -39,23 +39,18 @@ class Layout:
         return self.lengths[-1]
 
 
-def layout_of(
-    padded_samples: Sequence[int], *, hop: int, halo_frames: int, longest_samples: int | None = None
-) -> Layout:
+def layout_of(padded_samples: Sequence[int], *, hop: int, halo_frames: int) -> Layout:
     """The layout for the served lengths.
 
     Args:
         padded_samples: the lengths that are served.
         hop: samples per frame; windows begin at whole frames, so that all see the same frames.
         halo_frames: frames that an output frame sees to either side.
-        longest_samples: leave longer windows out, to wait less for each; the shortest length always stays.
 
     Raises:
         ValueError: the longest length leaves too little between its halos.
     """
     lengths = sorted(padded_samples)
-    if longest_samples is not None:
-        lengths = [length for length in lengths if length <= longest_samples] or lengths[:1]
     halo, fade = halo_frames * hop, FADE_FRAMES * hop
     step = (lengths[-1] - 2 * halo - fade) // hop * hop
     if step < fade:

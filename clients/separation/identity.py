@@ -52,6 +52,16 @@ class FaceIdentity:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(values, probe, served.digest, model_version, now)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold and anybody may see: where the identity comes from, and none of its numbers."""
+        return {
+            "values": len(self.values),
+            "contract_digest": self.contract_digest,
+            "model": FACE_NETWORK,
+            "model_version": self.model_version,
+            "created": self.created,
+        }
+
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all, with the rights of a private key (0600).
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.media.sound import Samples, Sound, load_sound
+from clients.media.picture import Picture
+from clients.media.sound import Samples, Sound, SoundReader, load_sound
 from clients.separation.identity import FaceIdentity
 from clients.separation.level import FixedLevel
 from clients.separation.measure import RecordingMeasure, VoiceMeasure
@@ -44,8 +45,6 @@ class SpeakerChoice:
             if self.face is not None:
                 raise ValueError("a face and an identity were given; each chooses the voice alone")
             return self.identity
-        if isinstance(self.face, Portrait):
-            return self.face
         return find_portrait(mixture, self.face, self.face_index, self.face_crop)
 
 
@@ -65,7 +64,6 @@ def tensors_of(speaker: Speaker, model: SeparationModel) -> Tensors:
 class Recording:
     """What is separated; its blocks can be read as often as wanted."""
 
-    name: str  # for messages
     rate_hz: int
     blocks: Callable[[], Iterator[Samples]]  # mono, each (n,)
 
@@ -73,11 +71,12 @@ class Recording:
     def of_sound(cls, sound: Sound) -> Recording:
         """A recording in memory."""
         starts = range(0, len(sound.samples), _BLOCK_SAMPLES)
-        return cls(
-            sound.name,
-            sound.sample_rate_hz,
-            lambda: (sound.samples[start : start + _BLOCK_SAMPLES] for start in starts),
-        )
+        return cls(sound.sample_rate_hz, lambda: (sound.samples[start : start + _BLOCK_SAMPLES] for start in starts))
+
+    @classmethod
+    def of_file(cls, reader: SoundReader) -> Recording:
+        """A recording that is read block by block."""
+        return cls(reader.sample_rate_hz, reader.blocks)
 
 
 class Job:
@@ -86,12 +85,14 @@ class Job:
     Args:
         recording: what is separated.
         speaker: whose voice is wanted.
-        began: `time.monotonic()` when the caller was called.
+        began: `time.monotonic()` when reading began; now where it did not yet.
     """
 
-    def __init__(self, recording: Recording, speaker: Speaker, began: float) -> None:
+    def __init__(self, recording: Recording, speaker: Speaker, began: float | None = None) -> None:
         self.recording, self.speaker = recording, speaker
-        self._began, self._read = began, time.monotonic()
+        now = time.monotonic()
+        self._began = now if began is None else began
+        self._read_s = now - self._began
         self._voice = VoiceMeasure()
 
     def start(self, model: SeparationModel) -> VoiceStream:
@@ -102,12 +103,22 @@ class Job:
         """
         self._model = model
         self._tensors = tensors_of(self.speaker, model)
-        whole = RecordingMeasure(self.recording.name, self.recording.rate_hz, model.rate_hz)
-        self.heard = whole.whole(self.recording.blocks())
+        reading = time.monotonic()
+        self.heard = RecordingMeasure(self.recording.rate_hz, model.rate_hz).take(self.recording.blocks())
         level = FixedLevel(self.heard.gain_to(model.mixture_rms))
         self._stream = VoiceStream(model, self._tensors, self.recording.rate_hz, level)
         self._asked = time.monotonic()
+        self._read_s += self._asked - reading
         return self._stream
+
+    @property
+    def face(self) -> Picture | None:
+        """The crop that chooses the voice; None where an identity does."""
+        return self._tensors.get("face")
+
+    def blocks(self) -> Iterator[Samples]:
+        """The recording, for the voice."""
+        return self.recording.blocks()
 
     def take(self, block: SpeechBlock) -> SpeechBlock:
         """Measure the next block of the voice, and give it back."""
@@ -124,15 +135,11 @@ class Job:
             "level_change_db": level_change_db(self.heard, self._voice),
             "attention_mean": self._voice.attention_mean,
             "frame_s": self._model.frame_s,
-            "face": self._tensors.get("face"),
+            "face": self.face,
             "face_box": portrait.box if portrait else None,
             "windows": self._stream.windows,
             "model": self._model.served,
-            "timings_s": {
-                "read": self._read - self._began,
-                "server": ended - self._asked,
-                "total": ended - self._began,
-            },
+            "timings_s": {"read": self._read_s, "server": ended - self._asked, "total": ended - self._began},
             "warnings": (
                 *(portrait.warnings() if portrait else ()),
                 *warnings_of(self.heard, self._voice, is_integer=is_integer),

@@ -16,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.media import limits
-from clients.media.sound import Samples
+from clients.media.resampling import Samples
 
-MEMORY_S = 30.0  # after which the running level has forgotten all but 1/e; short enough to follow who moves about
+# After which the running level has forgotten all but 1/e. Against one gain for the whole, the SDR improvement on four
+# synthetic mixtures of 40 s changed by 0.0 dB where the level was steady, began with five silent seconds or went in
+# slow waves of +-9 dB; by +0.2 dB where it fell by 18 dB midway; by -0.2 dB where it rose so (by -0.5 dB with a memory
+# of 30 s).
+MEMORY_S = 10.0
 
 
 class Level(Protocol):
@@ -69,45 +73,39 @@ class RunningLevel:
         self._held_samples = 0
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
-        """Gains of the whole frames among what came; all of the first window's at once."""
+        """Gains of the whole frames among what came, from the first window on."""
         self._held.append(samples)
         self._held_samples += len(samples)
         if self._held_samples < (self._first if self._gain is None else self._frame):
             return np.zeros(0, np.float32)
-        held = np.concatenate(self._held)
-        whole = len(held) // self._frame * self._frame
-        self._held, self._held_samples = [held[whole:]], len(held) - whole
-        return self._gains(held[:whole])
+        return self._gains_of(self._held_samples // self._frame * self._frame)
 
     def end(self) -> NDArray[np.float32]:
         """Gains of the rest: of a recording shorter than the first window, all of it."""
+        gains = self._gains_of(self._held_samples // self._frame * self._frame)
+        rest, self._held_samples = self._held_samples, 0
+        return np.concatenate((gains, np.full(rest, 1.0 if self._gain is None else self._gain, np.float32)))
+
+    def _gains_of(self, count: int) -> NDArray[np.float32]:
+        """Gains of the oldest samples, a number of whole frames."""
         held = np.concatenate([*self._held, np.zeros(0, np.float32)])
-        self._held, self._held_samples = [], 0
-        whole = len(held) // self._frame * self._frame
-        gains = self._gains(held[:whole])
-        last = 1.0 if self._gain is None else self._gain
-        return np.concatenate((gains, np.full(len(held) - whole, last, np.float32)))
-
-    def _gains(self, samples: Samples) -> NDArray[np.float32]:
-        """Gains of whole frames; one for all of them at the beginning."""
-        powers = np.mean(np.square(samples.reshape(-1, self._frame), dtype=np.float64), axis=1)
-        begins = self._gain is None
-        corners = [] if self._gain is None else [self._gain]
-        for power in powers:
-            self._hear(float(power))
-            corners.append(self._gain_now())
-        if not corners:
-            return np.zeros(0, np.float32)
+        self._held, self._held_samples = [held[count:]], len(held) - count
+        powers = np.mean(np.square(held[:count].reshape(-1, self._frame), dtype=np.float64), axis=1)
+        begun = np.zeros(0, np.float32)
+        if self._gain is None and count:
+            first = min(count, self._first) // self._frame
+            self._gain = [self._next_gain(power) for power in powers[:first]][-1]
+            begun, powers = np.full(first * self._frame, self._gain, np.float32), powers[first:]
+        if self._gain is None or not len(powers):
+            return begun
+        corners = [self._gain, *(self._next_gain(power) for power in powers)]
         self._gain = corners[-1]
-        if begins:
-            return np.full(len(samples), self._gain, np.float32)
-        places = np.arange(1, len(samples) + 1) / self._frame
-        return np.interp(places, np.arange(len(corners)), corners).astype(np.float32)
+        places = np.arange(1, len(powers) * self._frame + 1) / self._frame
+        return np.concatenate((begun, np.interp(places, np.arange(len(corners)), corners).astype(np.float32)))
 
-    def _hear(self, power: float) -> None:
+    def _next_gain(self, power: float) -> float:
+        """The gain after one more frame."""
         if power >= limits.SILENCE_RMS**2:
             self._heard += 1
-            self._power += (power - self._power) / min(self._heard, self._memory)
-
-    def _gain_now(self) -> float:
+            self._power += (float(power) - self._power) / min(self._heard, self._memory)
         return self._rms / math.sqrt(self._power) if self._heard else 1.0

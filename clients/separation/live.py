@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from clients.errors import BadInput
 from clients.media import limits
-from clients.media.sound import Samples
+from clients.media.sound import Samples, mono_of
+from clients.media.sound_reader import require_finite
 from clients.separation.job import Speaker, tensors_of
 from clients.separation.level import FixedLevel, RunningLevel
-from clients.separation.measure import require_finite
 from clients.separation.served import SeparationModel
 from clients.separation.stream import VoiceStream
 
@@ -33,7 +33,7 @@ class Blocks:
     def __init__(self, rate_hz: int | None) -> None:
         if rate_hz is None:
             raise BadInput("Blocks came without their sample rate", "sample_rate_hz", "pitch depends on it", "pass it")
-        limits.require_sound_size(NAME, samples=rate_hz, channels=1, rate_hz=rate_hz)
+        limits.require_sound_format(NAME, channels=1, rate_hz=rate_hz)
         self.rate_hz = int(rate_hz)
         self._samples = 0
 
@@ -43,8 +43,8 @@ class Blocks:
         Raises:
             BadInput: no sound, or values that are no numbers.
         """
-        samples = np.asarray(block, np.float32)
-        require_finite(samples, NAME, self._samples / self.rate_hz, self.rate_hz)
+        samples = mono_of(np.asarray(block), f"a block of {NAME}")
+        require_finite(samples, NAME, self._samples, self.rate_hz)
         self._samples += len(samples)
         return samples
 

@@ -50,12 +50,12 @@ class SeparationModel:
             )
 
 
-def separation_model(served: ServedModel, longest_wait_s: float | None = None) -> SeparationModel:
+def separation_model(served: ServedModel, *, live: bool = False) -> SeparationModel:
     """Check that a served ensemble is what these clients talk to.
 
     Args:
         served: `facefilter` or `facefilter_enrolled`, as the server describes it.
-        longest_wait_s: leave longer windows out, as far as there are shorter ones.
+        live: cut recordings into the shortest windows that are served, to wait less for each.
 
     Raises:
         ContractMismatch: other tensors, or lengths that no recording can be cut into.
@@ -71,17 +71,16 @@ def separation_model(served: ServedModel, longest_wait_s: float | None = None) -
         (TensorSpec("mixture", "FP32", waveform), chosen_by),
         tuple(TensorSpec(name, "FP32", waveform) for name in OUTPUTS),
     )
-    rate_hz = served.integer("sample_rate_hz")
+    lengths, halo_frames = sorted(served.integers("padded_samples")), served.integer("halo_frames")
     try:
         layout = windows.layout_of(
-            served.integers("padded_samples"),
-            hop=served.integer("hop_samples"),
-            halo_frames=served.integer("halo_frames"),
-            longest_samples=None if longest_wait_s is None else int(longest_wait_s * rate_hz),
+            lengths[:1] if live else lengths, hop=served.integer("hop_samples"), halo_frames=halo_frames
         )
     except ValueError as error:
         raise _unfit(served, str(error)) from error
-    return SeparationModel(served, rate_hz, served.number("mixture_rms"), size, max(0, values), layout)
+    return SeparationModel(
+        served, served.integer("sample_rate_hz"), served.number("mixture_rms"), size, max(0, values), layout
+    )
 
 
 def _unfit(served: ServedModel, seen: str) -> ContractMismatch:

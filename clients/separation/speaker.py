@@ -40,18 +40,20 @@ class Portrait:
         )
 
 
-def find_portrait(mixture: Source | None, face: Source | None, index: int | None, is_crop: bool) -> Portrait:
+def find_portrait(mixture: Source | None, face: Source | Portrait | None, index: int | None, is_crop: bool) -> Portrait:
     """The one face that was asked for.
 
     Args:
         mixture: the recording; asked for a face only where it is a video and no `face` is given.
-        face: photo or video, or an array (H, W, 3).
+        face: photo or video, or an array (H, W, 3); a portrait is given back as it is.
         index: which face, where there are several.
         is_crop: the picture is cut to the face already.
 
     Raises:
         BadInput: no face; several, and none chosen; no picture at all.
     """
+    if isinstance(face, Portrait):
+        return face
     source = mixture if face is None else face
     if source is None or (face is None and isinstance(mixture, np.ndarray)):
         raise _no_face("Sound came as an array without a face")
@@ -64,6 +66,26 @@ def find_portrait(mixture: Source | None, face: Source | None, index: int | None
         return Portrait(photo, None)
     name = "the array" if isinstance(face, np.ndarray) else printable(str(face))
     return Portrait(photo, faces.choose_face(photo, name, index))
+
+
+def find_faces(source: Source) -> tuple[Portrait, ...]:
+    """Everybody whose face is shown, from left to right.
+
+    Args:
+        source: photo, video or array (H, W, 3).
+
+    Raises:
+        BadInput: nobody's is.
+    """
+    if not isinstance(source, np.ndarray) and Path(source).is_file() and video.has_pictures(Path(source)):
+        pictures = list(video.read_frames(Path(source)))
+    else:
+        pictures = [load_picture(source)]
+    for picture in pictures:
+        boxes = faces.find_faces(picture)
+        if boxes:
+            return tuple(Portrait(picture, box) for box in boxes)
+    raise _no_face(f"No face was found in {source}")
 
 
 def _of_video(path: Path, index: int | None, is_crop: bool) -> Portrait:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from clients.media import windows
-from clients.media.sound import Samples, fitted
+from clients.media.resampling import Resampler, Samples, fitted
 from clients.separation.level import Level
 from clients.separation.served import SeparationModel
 from clients.transport.connection import Tensors
@@ -143,20 +142,3 @@ class _Queue:
             missing -= len(taken[-1])
         self._length -= count
         return np.concatenate(taken)
-
-
-class Resampler:
-    """Changes the sample rate of sound that comes in blocks; gives what `clients.media.sound.resample` does of all."""
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        same = from_hz == to_hz
-        self._stream = None if same else soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
-
-    def push(self, block: Samples) -> Samples:
-        """Take the next samples; gives those that are ready, some tens of milliseconds less."""
-        return block if self._stream is None else np.asarray(self._stream.resample_chunk(block), np.float32)
-
-    def end(self) -> Samples:
-        """The rest."""
-        none = np.zeros(0, np.float32)
-        return none if self._stream is None else np.asarray(self._stream.resample_chunk(none, last=True), np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -124,7 +124,7 @@ class AsyncConnection:
         requests: Iterable[Tensors] | AsyncIterable[Tensors],
         outputs: Sequence[str],
         in_flight: int = IN_FLIGHT,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """Send items as they come, some of them on the way at once; see `Connection.infer_stream`.
 
         Whoever leaves the iteration early does so within `contextlib.aclosing`: an asynchronous iterator that is only
@@ -139,7 +139,7 @@ class AsyncConnection:
         requests: Iterable[Tensors] | AsyncIterable[Tensors],
         outputs: Sequence[str],
         in_flight: int,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """Answers in the order of the requests."""
         places = asyncio.Semaphore(in_flight)
         underway: deque[asyncio.Task[Answer]] = deque()
