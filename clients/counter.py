@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clients.client import AsyncServedClient, ServedClient
 from clients.contract import ServedModel
 from clients.counting.hearing import Fallback, Heard, from_start, hear
-from clients.counting.moments import Moment, StreamItem, moment_of, moments_of
+from clients.counting.moments import Moment, Seconds, StreamItem, moment_of, moments_of
 from clients.counting.question import MODEL, MODEL_VISION, OUTPUTS, Question, View, ask, require_fit
 from clients.counting.regions import Region, require_distinct
 from clients.crowd_count import CrowdCount, TimedCount
@@ -33,7 +33,7 @@ class CrowdCounter(ServedClient):
 
         with CrowdCounter() as counter:
             print(counter.count("square.jpg", "square.wav").count)
-            for second in counter.count_stream(pictures):
+            for second in counter.count_stream("square.mp4"):
                 print(second.time_s, second.count.count)
 
     Args:
@@ -87,22 +87,26 @@ class CrowdCounter(ServedClient):
 
     def count_stream(
         self,
-        source: Iterable[StreamItem],
+        source: str | Path | Seconds | Iterable[StreamItem],
         *,
         every_s: float = 1.0,
+        use_sound: bool = True,
         sample_rate_hz: int | None = None,
         tiles: Tiles | None = None,
         flip: bool = False,
         regions: Sequence[Region] = (),
         live: bool = False,
         in_flight: int = IN_FLIGHT,
-    ) -> Iterator[TimedCount]:
+    ) -> Generator[TimedCount, None, None]:
         """Count picture after picture, of an input as long as it likes; memory holds those on the way.
 
         Args:
-            source: pictures as they come: RGB arrays (H, W, 3) or files, `every_s` apart; or (time_s, picture, sound),
-                where the sound is an array that begins with the second to hear, a `Sound`, None, or a `Fallback`.
-            every_s: seconds from one picture to the next, of those that do not say their time.
+            source: a video, or an open one, a camera or a network stream (`clients.media.video`), whose own sound is
+                heard second by second; or pictures as they come: RGB arrays (H, W, 3) or files, `every_s` apart; or
+                (time_s, picture, sound), where the sound is an array that begins with the second to hear, a `Sound`,
+                None, or a `Fallback`.
+            every_s: seconds from one picture to the next.
+            use_sound: hear a video's sound.
             sample_rate_hz: of sounds that are arrays.
             tiles: see `count`.
             flip: see `count`.
@@ -118,7 +122,7 @@ class CrowdCounter(ServedClient):
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
         """
         view = _view(tiles, flip, regions)
-        with closing(moments_of(source, every_s, sample_rate_hz)) as moments:
+        with closing(moments_of(source, every_s, sample_rate_hz, use_sound)) as moments:
             asked = ((moment, self._question(moment, view, time.monotonic())) for moment in moments)
             if live:
                 for moment, question in asked:
@@ -192,16 +196,17 @@ class AsyncCrowdCounter(AsyncServedClient):
 
     async def count_stream(
         self,
-        source: Iterable[StreamItem] | AsyncIterable[StreamItem],
+        source: str | Path | Seconds | Iterable[StreamItem] | AsyncIterable[StreamItem],
         *,
         every_s: float = 1.0,
+        use_sound: bool = True,
         sample_rate_hz: int | None = None,
         tiles: Tiles | None = None,
         flip: bool = False,
         regions: Sequence[Region] = (),
         live: bool = False,
         in_flight: int = IN_FLIGHT,
-    ) -> AsyncIterator[TimedCount]:
+    ) -> AsyncGenerator[TimedCount, None]:
         """Count picture after picture; see `CrowdCounter.count_stream`.
 
         Leave an iteration early within `contextlib.aclosing`, so that what is on the way is given up at once.
@@ -210,7 +215,7 @@ class AsyncCrowdCounter(AsyncServedClient):
         at_once, each = (1, in_flight) if live else (in_flight, 1)
         waiting: deque[tuple[Moment, asyncio.Task[CrowdCount]]] = deque()
         try:
-            async for moment in _moments_of(source, every_s, sample_rate_hz):
+            async for moment in _moments_of(source, every_s, sample_rate_hz, use_sound):
                 waiting.append((moment, asyncio.create_task(self._count(moment, view, each, time.monotonic()))))
                 if len(waiting) >= at_once:
                     yield TimedCount(waiting[0][0].time_s, await waiting[0][1])
@@ -248,7 +253,10 @@ def _moment(picture: Media, sound: Media | None, sample_rate_hz: int | None, sou
 
 
 async def _moments_of(
-    source: Iterable[StreamItem] | AsyncIterable[StreamItem], every_s: float, sample_rate_hz: int | None
+    source: str | Path | Seconds | Iterable[StreamItem] | AsyncIterable[StreamItem],
+    every_s: float,
+    sample_rate_hz: int | None,
+    use_sound: bool,
 ) -> AsyncIterator[Moment]:
     """The moments of any source; reading one happens in a thread."""
     if isinstance(source, AsyncIterable):
@@ -257,7 +265,7 @@ async def _moments_of(
             yield await asyncio.to_thread(moment_of, item, number * every_s, sample_rate_hz)
             number += 1
         return
-    moments = moments_of(source, every_s, sample_rate_hz)
+    moments = moments_of(source, every_s, sample_rate_hz, use_sound)
     reading = asyncio.ensure_future(asyncio.to_thread(next, moments, None))
     try:
         while (moment := await asyncio.shield(reading)) is not None:  # a thread cannot be stopped; see below

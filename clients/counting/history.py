@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.counting.hearing import Fallback
-from clients.counting.regions import TOTAL
 
 _MOST_BUCKETS = 2_048  # of a plot's width; when they are full, each two become one
 
@@ -104,7 +103,7 @@ class History:
     def summary(self) -> dict[str, Any]:
         """What JSON says of the whole stream."""
         means = sum((one.sums for one in self._buckets), np.zeros(len(self.names))) / max(self.samples, 1)
-        said = {
+        counts = {
             name: {
                 "mean": round(float(mean), 3),
                 "max": round(self._peaks[name][0], 3),
@@ -113,11 +112,9 @@ class History:
             for name, mean in zip(self.names, means, strict=True)
             if name in self._peaks
         }
-        regions = {name: said[name] for name in self.names if name != TOTAL and name in said}
         return {
             "samples": self.samples,
-            "count": said.get(TOTAL),
-            **({"regions": regions} if len(self.names) > 1 else {}),
+            "counts": counts,
             "heard_samples": self.samples - self.fallbacks.total(),
             "fallbacks": {fallback.code: number for fallback, number in self.fallbacks.items()},
         }

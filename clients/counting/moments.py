@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -13,8 +13,23 @@ from clients.counting.hearing import MIN_HEARD_S, Fallback
 from clients.media.picture import Picture, load_picture
 from clients.media.sound import Sound, sound_of_array
 
+if TYPE_CHECKING:
+    from clients.media.video import VideoSecond
+
 # A picture as a file or array; or (time_s, picture, sound).
 StreamItem = str | Path | NDArray[Any] | tuple[float, str | Path | NDArray[Any], NDArray[Any] | Sound | Fallback | None]
+
+_HEARD_S = 1.1  # of a video's sound with each picture: the second, and a little more for the filter behind it
+
+
+class Seconds(Protocol):
+    """What can be watched and heard second by second: `VideoReader`, a camera, a network stream."""
+
+    name: str
+    sound_rate_hz: int | None
+
+    def seconds(self, every_s: float = 1.0, sound_s: float = 1.0) -> Iterator[VideoSecond]:
+        """Pictures at 0, `every_s` and so on, each with the sound around it."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +42,38 @@ class Moment:
 
 
 def moments_of(
-    source: Iterable[StreamItem], every_s: float, sample_rate_hz: int | None
+    source: str | Path | Seconds | Iterable[StreamItem], every_s: float, sample_rate_hz: int | None, use_sound: bool
 ) -> Generator[Moment, None, None]:
-    """The moments of pictures that come; see `CrowdCounter.count_stream`.
+    """The moments of a video, or of pictures that come; see `CrowdCounter.count_stream`.
 
     Raises:
-        BadInput: a picture or sound that nothing can be done with.
+        BadInput: a video, picture or sound that nothing can be done with.
     """
-    for number, item in enumerate(source):
-        yield moment_of(item, number * every_s, sample_rate_hz)
+    if isinstance(source, (str, Path)):
+        from clients.media.video import VideoReader  # FFmpeg takes a moment to load
+
+        with VideoReader(source) as reader:
+            yield from _watched(reader, every_s, use_sound)
+    elif isinstance(source, Iterable):
+        for number, item in enumerate(source):
+            yield moment_of(item, number * every_s, sample_rate_hz)
+    else:
+        yield from _watched(source, every_s, use_sound)
+
+
+def _watched(reader: Seconds, every_s: float, use_sound: bool) -> Iterator[Moment]:
+    for second in reader.seconds(every_s, _HEARD_S):
+        yield Moment(second.time_s, second.picture, _heard_with(second, reader, use_sound))
+
+
+def _heard_with(second: VideoSecond, reader: Seconds, use_sound: bool) -> Sound | Fallback:
+    if not use_sound:
+        return Fallback.SOUND_OFF
+    if reader.sound_rate_hz is None:
+        return Fallback.NO_SOUND_TRACK
+    if second.sound is None:
+        return Fallback.SOUND_ENDED
+    return Sound(second.sound, reader.sound_rate_hz, f"the sound at {second.time_s:g} s of {reader.name}")
 
 
 def moment_of(item: StreamItem, time_s: float, sample_rate_hz: int | None) -> Moment:
