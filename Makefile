@@ -32,7 +32,8 @@ bench: $(VENV)/.installed  ## every measurement on this machine, one after the o
 	$(BIN)/avedge export --if-needed
 	$(BIN)/avedge export --if-needed --precision fp16 --repository runs/fp16
 	$(BIN)/avedge export --if-needed --precision int8 --repository runs/int8
-	for word in tune sweep limit peers dsp scale rate accuracy; do $(BIN)/avedge perf $$word || exit; done
+	for word in tune sweep limit dsp scale rate accuracy; do $(BIN)/avedge perf $$word || exit; done
+	$(BIN)/avedge perf peers --also runs/int8
 	$(BIN)/avedge perf roofline --int8-repository runs/int8
 	$(BIN)/avedge perf runtimes --fp16-repository runs/fp16
 	$(BIN)/avedge perf report

@@ -146,7 +146,8 @@ def converted(
     """
     if precision == "fp32" or model.exact:
         return graph
-    from export.precision import convert, for_cpu
+    from export.cpu_spelling import for_cpu
+    from export.precision import convert
 
     lower = convert(graph, model, precision, calibration)
     lower = for_cpu(lower) if precision == "int8" else lower

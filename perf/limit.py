@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=tuple(AIMS), default="compact", help="of the exported networks; sets the aim (%(default)s)"
     )
-    parser.add_argument("--concurrency", type=numbers_in, default=(2, 3, 4), help="in flight, tried (2,3,4)")
+    parser.add_argument("--concurrency", type=numbers_in, default=(2, 4, 6), help="in flight, tried (2,4,6)")
     parser.add_argument("--batches", type=numbers_in, default=(1, 2, 4), help="of the bare side, tried (1,2,4)")
     parser.add_argument("--rounds", type=int, default=3, help="of both sides in turn (%(default)s)")
     parser.add_argument("--window-s", type=float, default=0.6, help="a third of one measurement (%(default)s)")

@@ -164,7 +164,7 @@ def _figures(ours: list[tuple[float, float]], peer: list[tuple[float, float]]) -
         for name, points in (("avedge", ours), ("Peer", peer), ("Slow", [(1.0, 1.0)]))
         for index, (per_s, p95_ms) in enumerate(points)
     ]
-    served = {"concurrency": 1, "models": {"x_net": {"compute_ms": 6.0, "average_batch": 2.0}}}
+    served = {"contender": "avedge", "concurrency": 1, "models": {"x_net": {"compute_ms": 6.0, "average_batch": 2.0}}}
     costs = {"avedge": {"first_process_ms": 1.0, "processes_below_ms": 2.0}}
     return {
         "levels": levels,
@@ -187,6 +187,15 @@ def test_missed_aims_tell_what_a_request_costs_on_both_sides() -> None:
     assert not throughput.met and not p95.met
     for said in ("every 20.0 ms", "1.0 ms in tritonserver", "net 3.0", "every 25.0 ms", "its setting", "net 2.0"):
         assert said in throughput.because
+
+
+def test_a_further_repository_of_ours_is_held_to_the_same_aim_by_its_name() -> None:
+    figures = _figures(ours=[(50, 41)], peer=[(40, 40)])
+    figures["levels"].append({"contender": "avedge (int8)", "concurrency": 1, "per_s": 90, "p95_ms": 20})
+    throughput, p95 = aims.of("facefilter", figures, "avedge")[2:]
+    assert throughput.what.startswith("facefilter, int8: ") and throughput.figure == 90 / 40 and throughput.met
+    assert p95.figure == 20 / 40 and p95.met
+    assert "net 3.0" not in throughput.because  # which another server spent
 
 
 @pytest.fixture(scope="module", autouse=True)

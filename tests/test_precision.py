@@ -14,6 +14,8 @@ from torch import nn
 
 from export import precision
 from export.contract import MODELS, Model, model_named
+from export.cpu_spelling import for_cpu, has_matrix_unit
+from export.engines.spelling import for_tensorrt
 from export.lint import lint, precision_of
 from export.modules import WEIGHTS, served_module
 from export.parity import relative_error
@@ -114,7 +116,7 @@ def test_a_converted_graph_keeps_the_contract_and_its_facts_and_says_what_it_is(
     graph = request.getfixturevalue(made)
     model = COUNTER if "counter" in made else SEPARATOR
     wanted = "fp16" if "half" in made else "int8"
-    for form in (graph, precision.for_cpu(graph)) if wanted == "int8" else (graph,):
+    for form in (graph, for_cpu(graph)) if wanted == "int8" else (graph,):
         lint(form, model)
         onnx.checker.check_model(form, full_check=True)
         facts = {prop.key: prop.value for prop in form.metadata_props}
@@ -225,24 +227,80 @@ def test_pairs_are_symmetric_around_zero_and_weights_have_a_scale_for_each_chann
             seen += 1
         else:
             assert scale.shape == ()
-    assert seen == sum(node.op_type == "Conv" for node in graph.graph.node)
+    kept = precision.not_quantised(request.getfixturevalue("counter" if "counter" in made else "separator"))
+    assert seen == sum(node.op_type == "Conv" and node.name not in kept for node in graph.graph.node) > 0
+
+
+def test_narrow_convolutions_of_a_counter_stay_in_floats_with_the_sums_beside_them(
+    counter: onnx.ModelProto, eighth_counter: onnx.ModelProto
+) -> None:
+    weights, kept = constants_of(counter), precision.not_quantised(counter)
+    widths = {node.name: min(weights[node.input[1]].shape[:2]) for node in counter.graph.node if node.op_type == "Conv"}
+    assert {name for name, width in widths.items() if width < 64} <= kept
+    assert any(name not in kept for name, width in widths.items() if width >= 64)
+    sums = [node.name for node in counter.graph.node if node.op_type == "Add"]
+    assert sums and set(sums) <= kept  # all of them lie between narrow ones
+    assert len(list(pairs(eighth_counter))) < 3 * len(widths)
 
 
 @pytest.mark.parametrize("made", ["eighth", "eighth_counter"])
-def test_a_cpus_form_is_unsigned_where_nothing_is_negative_with_zero_points_still_zero(
+def test_activations_of_a_cpus_form_are_unsigned_from_zero_where_nothing_is_negative_else_around_the_middle(
     made: str, request: pytest.FixtureRequest
 ) -> None:
-    graph = precision.for_cpu(request.getfixturevalue(made))
-    zeros = [zero for _, _, zero in pairs(graph)]
-    assert not any(zero.any() for zero in zeros)
+    graph = for_cpu(request.getfixturevalue(made))
     made_by = {name: node for node in graph.graph.node for name in node.output}
     for node, _, zero in pairs(graph):
+        if node.input[0] not in constants_of(graph):
+            assert zero.dtype == np.uint8 and int(zero) in (0, 128)
         if node.op_type == "QuantizeLinear" and node.input[0] in made_by and made_by[node.input[0]].op_type == "Relu":
-            assert zero.dtype == np.uint8
+            assert zero == 0
+
+
+@pytest.mark.parametrize("made", ["eighth", "eighth_counter"])
+def test_the_form_for_a_cpu_with_a_matrix_unit_answers_bit_for_bit_the_same(
+    made: str, request: pytest.FixtureRequest
+) -> None:
+    graph = request.getfixturevalue(made)
+    model = COUNTER if "counter" in made else SEPARATOR
+    plain, shifted = for_cpu(graph, matrix_unit=False), for_cpu(graph, matrix_unit=True)
+    moved = [node for node, _, zero in pairs(shifted) if node.input[0] in constants_of(shifted) and zero.any()]
+    assert moved and all((constants_of(shifted)[node.input[2]] == -1).all() for node in moved)
+    (row,) = rows_of(model, 3)
+    for one, other in zip(answers(plain, row), answers(shifted, row), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("matrix_unit", [False, True])
+@pytest.mark.parametrize("made", ["eighth", "eighth_counter"])
+def test_a_cpus_form_is_spelled_back_to_the_symmetric_one_for_tensorrt(
+    made: str, matrix_unit: bool, request: pytest.FixtureRequest
+) -> None:
+    graph = request.getfixturevalue(made)
+    back = for_tensorrt(for_cpu(graph, matrix_unit=matrix_unit))
+    wanted = {node.name: (scale, zero) for node, scale, zero in pairs(graph)}
+    for node, scale, zero in pairs(back):
+        np.testing.assert_allclose(scale, wanted[node.name][0], rtol=1e-6)
+        np.testing.assert_array_equal(zero, wanted[node.name][1])
+    weights = {
+        node.name: constants_of(graph)[node.input[0]]
+        for node, _, _ in pairs(graph)
+        if node.input[0] in constants_of(graph)
+    }
+    for node, _, _ in pairs(back):
+        if node.name in weights:
+            np.testing.assert_array_equal(constants_of(back)[node.input[0]], weights[node.name])
+
+
+def test_a_matrix_unit_is_seen_in_what_linux_tells_of_the_cpu(tmp_path: Path) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text("flags\t\t: avx512_vnni amx_tile amx_int8\n")
+    assert has_matrix_unit(told)
+    told.write_text("flags\t\t: avx512_vnni\n")
+    assert not has_matrix_unit(told) and not has_matrix_unit(tmp_path / "absent")
 
 
 def test_integer_convolutions_really_run(eighth: onnx.ModelProto) -> None:
-    run = [node.op_type for node in optimised(precision.for_cpu(eighth)).graph.node]
+    run = [node.op_type for node in optimised(for_cpu(eighth)).graph.node]
     given = sum(node.op_type == "Conv" for node in eighth.graph.node)
     assert run.count("QLinearConv") >= given - 2  # but the attention's logits
     assert run.count("Conv") + run.count("FusedConv") <= 2
@@ -267,13 +325,13 @@ def test_scales_follow_the_inputs_that_they_were_calibrated_on(separator: onnx.M
 def test_a_wrong_scale_is_seen(separator: onnx.ModelProto, eighth: onnx.ModelProto) -> None:
     (row,) = rows_of(SEPARATOR, 1)
     wanted = answers(separator, row)[0]
-    sound = relative_error(answers(precision.for_cpu(eighth), row)[0], wanted)
+    sound = relative_error(answers(for_cpu(eighth), row)[0], wanted)
     spoiled = onnx.ModelProto()
     spoiled.CopyFrom(eighth)
     scale = next(node.input[1] for node, value, _ in pairs(eighth) if value.shape == ())
     tensor = next(tensor for tensor in spoiled.graph.initializer if tensor.name == scale)
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / np.float32(8), scale))
-    assert relative_error(answers(precision.for_cpu(spoiled), row)[0], wanted) > 2 * sound
+    assert relative_error(answers(for_cpu(spoiled), row)[0], wanted) > 2 * sound
 
 
 def test_the_density_sum_is_never_asked() -> None:

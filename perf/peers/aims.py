@@ -23,12 +23,20 @@ def best_peer(figures: dict[str, Any]) -> dict[str, Any]:
     return max((best_level(figures, peer) for peer in sorted(peers)), key=lambda level: float(level["per_s"]))
 
 
-def of(workload: str, figures: dict[str, Any], ours: str) -> tuple[Aim, Aim]:
-    """Both halves of the aim on one workload; each peer stands in its best setting.
+def of(workload: str, figures: dict[str, Any], ours: str) -> tuple[Aim, ...]:
+    """Both halves of the aim on one workload, and again for each further repository; peers stand in their best setting.
 
     Throughput: our best level over the best peer's best level. p95: ours over that peer's, at as many requests in
     flight as it needed for its best.
     """
+    further = sorted({level["contender"] for level in figures["levels"] if level["contender"].startswith(f"{ours} (")})
+    found = list(_halves(workload, figures, ours))
+    for label in further:
+        found += _halves(f"{workload}, {label[len(ours) + 2 : -1]}", figures, label)
+    return tuple(found)
+
+
+def _halves(workload: str, figures: dict[str, Any], ours: str) -> tuple[Aim, Aim]:
     peer = best_peer(figures)
     own = {level["concurrency"]: level for level in figures["levels"] if level["contender"] == ours}
     beside = own.get(peer["concurrency"])
@@ -54,21 +62,28 @@ def of(workload: str, figures: dict[str, Any], ours: str) -> tuple[Aim, Aim]:
 
 def _because(figures: dict[str, Any], ours: str, peer: dict[str, Any]) -> str:
     """What a request costs on both sides, as the run's own profile shows it."""
-    served = figures["served_ms"]["models"]
-    ours_ms = {
-        name.partition("_")[2]: model["compute_ms"] / (model["average_batch"] or 1)
-        for name, model in served.items()
-        if model["compute_ms"] is not None
-    }
     level, costs = best_level(figures, ours), figures["processor_ms"]
     return (
-        f"All share the cores and compute the same float32 graphs. We answer every {1000 / level['per_s']:.1f} ms"
-        f"{_cost(costs.get(ours), 'in tritonserver', 'in the models')}; the models' executions take {_spent(ours_ms)} "
-        f"ms per request, beside each other. {peer['contender']} answers every {1000 / peer['per_s']:.1f} ms"
+        f"All share the cores. We answer every {1000 / level['per_s']:.1f} ms"
+        f"{_cost(costs.get(ours), 'in tritonserver', 'in the models')}{_executions(figures, ours)}. "
+        f"{peer['contender']} answers every {1000 / peer['per_s']:.1f} ms"
         f"{_cost(costs.get(peer['contender']), 'in its first processes', 'below')} with "
         f"{figures['settings'][peer['contender']]}; torch takes, alone on one thread, "
         f"{_spent(figures['torch_ms_on_one_thread'])} ms."
     )
+
+
+def _executions(figures: dict[str, Any], ours: str) -> str:
+    """What each model takes, of the server whose statistics were asked for."""
+    served = figures["served_ms"]
+    if served["contender"] != ours:
+        return ""
+    ours_ms = {
+        name.partition("_")[2]: model["compute_ms"] / (model["average_batch"] or 1)
+        for name, model in served["models"].items()
+        if model["compute_ms"] is not None
+    }
+    return f"; the models' executions take {_spent(ours_ms)} ms per request, beside each other"
 
 
 def _cost(cost: dict[str, float] | None, first: str, below: str) -> str:

@@ -59,4 +59,4 @@ def served_ms(ours: Contender, levels: Levels, ensemble: str, seconds: float) ->
     finally:
         server.close()
     models = {share.model: {"compute_ms": share.compute_ms, "average_batch": share.average_batch} for share in shares}
-    return {"concurrency": concurrency, "models": models}
+    return {"contender": ours.label, "concurrency": concurrency, "models": models}
