@@ -102,12 +102,13 @@ _SETTINGS = ("ensembles", "preset", "concurrency", "batches", "rounds", "window_
 
 
 def _aims(preset: str, figures: dict[str, Any], started: dict[str, Any]) -> tuple[Aim, ...]:
+    of = {"paper": ", paper sizes"}.get(preset, "")
     limits = [
-        Aim(f"{name}: served over bare", found["ratio"]["grpc"], AIMS[preset], because=_because(found))
+        Aim(f"{name}{of}: served over bare", found["ratio"]["grpc"], AIMS[preset], because=_because(found))
         for name, found in figures.items()
     ]
     first = [
-        Aim(f"{name}: first request over tenth", found["ratio"], FIRST_REQUEST_BOUND, at_least=False)
+        Aim(f"{name}{of}: first request over tenth", found["ratio"], FIRST_REQUEST_BOUND, at_least=False)
         for name, found in started.items()
     ]
     return (*limits, *first)

@@ -83,6 +83,11 @@ class Record:
     complete: bool = True  # False: a part gave no figures; the figures say which and why
     schema_version: int = field(default=SCHEMA_VERSION)
 
+    @property
+    def name(self) -> str:
+        """Stem of its file among the committed results: the word, and the preset where it is not the usual one."""
+        return f"{self.measurement}_paper" if self.settings.get("preset") == "paper" else self.measurement
+
     def as_json(self) -> dict[str, Any]:
         """The same as a dictionary that `json` can write; aims say whether they are met."""
         content = asdict(self)

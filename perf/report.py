@@ -57,8 +57,8 @@ def read_records(results: Path) -> list[Record]:
     Raises:
         PerfError: There is none, or a file is no result.
     """
-    files = {word: results / f"{word}.json" for word in MEASUREMENTS}
-    records = [Record.read(file) for file in files.values() if file.is_file()]
+    files = [results / f"{word}{preset}.json" for word in MEASUREMENTS for preset in ("", "_paper")]
+    records = [Record.read(file) for file in files if file.is_file()]
     if not records:
         raise PerfError(f"{results} has no result; the page is made of them. Measure: avedge perf sweep.", exit_code=4)
     return records
@@ -104,7 +104,7 @@ def _summary(records: Sequence[Record], *, link: str) -> str:
         "|---|--:|--:|---|",
     ]
     for record in records:
-        source = f"[{record.measurement}]({link}/{record.measurement}.json)"
+        source = f"[{record.name}]({link}/{record.name}.json)"
         lines += [_aim_row(aim, source) for aim in record.aims]
     return "\n".join([*lines, ""])
 
@@ -120,19 +120,19 @@ def _chapter(record: Record) -> str:
     stamp = record.environment
     commit = (stamp.get("commit") or {}).get("id", "unknown")[:12]
     lines = [
-        f"\n## {record.measurement}: {MEASUREMENTS[record.measurement]}",
+        f"\n## {record.name}: {MEASUREMENTS[record.measurement]}",
         "",
         f"`{stamp['command']}`, commit {commit}, {stamp['measured_at_utc'][:10]}, "
-        f"[{record.measurement}.json](../perf/results/{record.measurement}.json).",
+        f"[{record.name}.json](../perf/results/{record.name}.json).",
         "",
         *(f"- {aim.sentence()}" for aim in record.aims),
     ]
     if hasattr(module, "plot"):
-        lines += ["", f"![{record.measurement}]({Path(_picture(record)).relative_to('docs')})"]
+        lines += ["", f"![{record.name}]({Path(_picture(record)).relative_to('docs')})"]
     for table in tables:
         lines += ["", table.markdown()]
     return "\n".join(lines)
 
 
 def _picture(record: Record) -> str:
-    return f"{PICTURES}/performance_{record.measurement}.png"
+    return f"{PICTURES}/performance_{record.name}.png"

@@ -56,6 +56,15 @@ def test_every_link_leads_to_a_file(project: Path) -> None:
     assert "(../perf/results/sweep.json)" in (project / report.PAGE).read_text()
 
 
+def test_the_same_measurement_of_the_papers_sizes_has_a_chapter_and_a_file_of_its_own(project: Path) -> None:
+    larger = Record("sweep", STAMP, {"preset": "paper"}, {"ensembles": [], "not_served": []}, AIMS[:1])
+    larger.write(project / report.RESULTS / f"{larger.name}.json")
+    asked(project)
+    page = (project / report.PAGE).read_text()
+    assert "\n## sweep: " in page and "\n## sweep_paper: " in page
+    assert "(../perf/results/sweep_paper.json)" in page
+
+
 def test_a_page_of_other_results_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(project, check=True) == 3
     assert "docs/performance.md is not that of the results" in capsys.readouterr().out
