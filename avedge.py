@@ -35,6 +35,7 @@ VERBS = (
     Verb("demo", "avedge_demo", "synthetic samples, export, serve, both clients and a short load test, in one folder"),
     Verb("doctor", "avedge_doctor", "what is installed, what can run here, and whether the server answers"),
     Verb("separate", "clients.commands.separate", "one person's voice out of a recording, by a photo of the face"),
+    Verb("enroll", "clients.commands.enroll", "store a face, so that its voice can be separated without the photo"),
     Verb("count", "clients.commands.count", "people in a photo, with its sound where there is any"),
     Verb("serve", "serve.commands", "start Triton on this machine with the exported models"),
     Verb("export", "export.commands", "ONNX and TorchScript files of every model, proven equal and published"),

@@ -48,8 +48,8 @@ class SpeakerChoice:
         return find_portrait(mixture, self.face, self.face_index, self.face_crop)
 
 
-def model_of(speaker: Speaker) -> str:
-    """The served ensemble that takes such a speaker."""
+def model_of(speaker: Speaker | None) -> str:
+    """The served ensemble that takes such a speaker; that of faces where there is none yet."""
     return BY_IDENTITY if isinstance(speaker, FaceIdentity) else BY_FACE
 
 

@@ -68,14 +68,15 @@ def find_portrait(mixture: Source | None, face: Source | Portrait | None, index:
     return Portrait(photo, faces.choose_face(photo, name, index))
 
 
-def find_faces(source: Source) -> tuple[Portrait, ...]:
+def find_faces(source: Source, *, most: int = 16) -> tuple[Portrait, ...]:
     """Everybody whose face is shown, from left to right.
 
     Args:
         source: photo, video or array (H, W, 3).
+        most: how many there may be.
 
     Raises:
-        BadInput: nobody's is.
+        BadInput: nobody's is, or too many are.
     """
     if not isinstance(source, np.ndarray) and Path(source).is_file() and video.has_pictures(Path(source)):
         pictures = list(video.read_frames(Path(source)))
