@@ -131,4 +131,5 @@ def ready(model: str, metadata: Any, answer: Any) -> Enquiry:
         for tensors in (metadata.inputs, metadata.outputs)
     )
     facts = {key: value.string_value for key, value in config.parameters.items()}
-    return Enquiry(live=True, described=ServedModel(model, tuple(metadata.versions), inputs, outputs, facts))
+    steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
+    return Enquiry(live=True, described=ServedModel(model, tuple(metadata.versions), inputs, outputs, facts, steps))
