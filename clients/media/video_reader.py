@@ -101,6 +101,9 @@ class VideoReader:
 
     def close(self) -> None:
         """Let go of the file, also when it was not read to its end."""
+        self._end_pass()
+
+    def _end_pass(self) -> None:
         if self._pass is not None:
             self._pass.close()
 
@@ -125,7 +128,7 @@ class VideoReader:
         Raises:
             BadInput: damaged, or too large, too long or with too many pictures behind a head that promised less.
         """
-        self.close()
+        self._end_pass()
         self._pass = frames = self._frames(every_s, start_s)
         return frames
 
@@ -139,7 +142,7 @@ class VideoReader:
         Raises:
             BadInput: as for `frames`. Damaged sound becomes silence.
         """
-        self.close()
+        self._end_pass()
         self._pass = seconds = self._seconds(every_s, sound_s)
         return seconds
 
@@ -150,12 +153,13 @@ class VideoReader:
     def _read_head(self) -> None:
         with self._container() as container:
             stream = picture_stream(container, self.name)
+            self._start_s = start_of(container)
             self.frame_rate = _frame_rate(stream, self.name)
             self.duration_s = _duration_s(container, stream)
             limits.require_stream_duration(self.name, self.duration_s or 0.0)
             sound = _sound_stream(container)
             self.sound_rate_hz = None if sound is None else sound.rate
-            first = next(self._decoded(container, stream, [stream]), None)
+            first = next(self._decoded(container, stream), None)
             if first is None:
                 raise _no_pictures(self.name, "holds no picture that can be decoded")
             self.rotation = _rotation(first[1])
@@ -173,8 +177,8 @@ class VideoReader:
         with self._container() as container:
             stream, sound = picture_stream(container, self.name), _sound_stream(container)
             packets = Packets(container, [stream] if sound is None else [stream, sound])
-            track = self._track = PictureTrack(stream, self.name, start_of(container))
-            heard = None if sound is None else _Heard(container, sound, packets, self.name)
+            track = self._track = self._pictures(stream)
+            heard = None if sound is None else _Heard(sound, packets, self.name, self._start_s, self.duration_s)
             for time_s, frame in self._shown(track.frames(packets.of(stream)), every_s, 0.0):
                 around = None if heard is None else heard.between(max(0.0, time_s - 0.5), sound_s)
                 yield VideoSecond(time_s, upright(frame), around)
@@ -182,21 +186,22 @@ class VideoReader:
     def _from(self, container: InputContainer, stream: VideoStream, start_s: float) -> Iterator[Timed[av.VideoFrame]]:
         """All pictures from the last one at or before a moment on, and maybe some before it."""
         if start_s <= 0:
-            return self._decoded(container, stream, [stream])
+            return self._decoded(container, stream)
         for earlier_s in _SEEK_STEPS_S:
-            container.seek(int((start_of(container) + max(0.0, start_s - earlier_s)) * av.time_base))
-            decoded = self._decoded(container, stream, [stream])
+            container.seek(int((self._start_s + max(0.0, start_s - earlier_s)) * av.time_base))
+            decoded = self._decoded(container, stream)
             first = next(decoded, None)
             if first is not None and first[0] <= start_s:
                 return chain([first], decoded)
-        container.seek(int(start_of(container) * av.time_base))
-        return self._decoded(container, stream, [stream])
+        container.seek(int(self._start_s * av.time_base))
+        return self._decoded(container, stream)
 
-    def _decoded(
-        self, container: InputContainer, stream: VideoStream, streams: list[AudioStream | VideoStream]
-    ) -> Iterator[Timed[av.VideoFrame]]:
-        self._track = PictureTrack(stream, self.name, start_of(container))
-        return self._track.frames(Packets(container, streams).of(stream))
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[av.VideoFrame]]:
+        self._track = self._pictures(stream)
+        return self._track.frames(Packets(container, [stream]).of(stream))
+
+    def _pictures(self, stream: VideoStream) -> PictureTrack:
+        return PictureTrack(stream, self.name, self._start_s)
 
     def _shown(self, frames: Iterable[Timed[T]], every_s: float, start_s: float) -> Iterator[Timed[T]]:
         return shown_at(frames, every_s, start_s, 1 / self.frame_rate)
@@ -205,8 +210,10 @@ class VideoReader:
 class _Heard:
     """The sound of a video, asked for by stretches whose beginnings never fall."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream, packets: Packets, name: str) -> None:
-        self._track = SoundTrack(stream, name, start_of(container), _duration_s(container, stream) or 0.0)
+    def __init__(
+        self, stream: AudioStream, packets: Packets, name: str, start_s: float, promised_s: float | None
+    ) -> None:
+        self._track = SoundTrack(stream, name, start_s, promised_s or 0.0)
         self._pieces = self._track.pieces(packets.of(stream), skip_damaged=True)
         self._rate_hz = stream.rate
         self._held = np.zeros(0, np.float32)
