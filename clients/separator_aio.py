@@ -190,20 +190,16 @@ async def _requests(
     """A stream's requests; ordinary blocks are read and turned into requests in a thread."""
     if isinstance(blocks, AsyncIterable):
         async for block in blocks:
-            for request in await asyncio.to_thread(_all, stream.push(block)):
+            for request in await asyncio.to_thread(_some, stream.push(block)):
                 yield request
-        for request in await asyncio.to_thread(_all, stream.end()):
+        for request in await asyncio.to_thread(_some, stream.end()):
             yield request
         return
     requests = stream.requests(blocks)
-    while request := await asyncio.to_thread(_first, requests):
-        yield request[0]
+    while coming := await asyncio.to_thread(_some, requests, 1):
+        yield coming[0]
 
 
-def _first(requests: Iterator[Tensors]) -> list[Tensors]:
-    """The next one, if there is one."""
-    return list(islice(requests, 1))
-
-
-def _all(requests: Iterator[Tensors]) -> list[Tensors]:
-    return list(requests)
+def _some(requests: Iterator[Tensors], most: int | None = None) -> list[Tensors]:
+    """The next ones; all where nothing else is said."""
+    return list(islice(requests, most))

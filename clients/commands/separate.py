@@ -116,15 +116,15 @@ class _Task:
     def _speakers(self, path: Path) -> tuple[Speaker, ...]:
         if self._identity is not None:
             return (self._identity,)
-        return self._find(path, None) if self._args.face is None else self._of_photo(None, self._args.face)
+        return self._find(path) if self._args.face is None else self._of_photo(self._args.face)
 
-    def _find(self, path: Path | None, face: Path | None) -> tuple[Speaker, ...]:
+    def _find(self, source: Path) -> tuple[Speaker, ...]:
         """The faces that are asked for, in a photo or in the input itself."""
         from clients.separation.speaker import find_faces, find_portrait
 
         if self._args.every_face:
-            return find_faces(path if face is None else face, most=_MOST_FACES)
-        return (find_portrait(path, face, self._args.face_index, self._args.face_crop),)
+            return find_faces(source, most=_MOST_FACES)
+        return (find_portrait(None, source, self._args.face_index, self._args.face_crop),)
 
     def _voice(
         self, path: Path, staging: Path, speaker: Speaker, number: int, speakers: tuple[Speaker, ...]
