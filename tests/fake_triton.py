@@ -5,6 +5,7 @@ Only the models' answers are invented here; names, types, shapes and facts come 
 
 from __future__ import annotations
 
+import mmap
 import socket
 import threading
 import time
@@ -59,6 +60,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     requests: list[dict[str, np.ndarray]] = field(default_factory=list)
     most_in_flight: int = 0
     cancelled: int = 0  # requests whose caller did not wait for the answer
+    shares: bool = True  # takes part in shared memory
+    regions: dict[str, mmap.mmap] = field(default_factory=dict)
+    registered: int = 0
 
     def __post_init__(self) -> None:
         self.configs = {model: committed_config(model) for model in self.answers} | self.configs
@@ -91,6 +95,24 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
         return service_pb2.ModelConfigResponse(config=self.configs[request.name])
 
+    def SystemSharedMemoryStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        answer = service_pb2.SystemSharedMemoryStatusResponse()
+        for name in self.regions:
+            answer.regions[name].name = name
+        return answer
+
+    def SystemSharedMemoryRegister(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if not self.shares:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "shared memory is switched off")
+        with open(f"/dev/shm{request.key}", "r+b") as file:
+            self.regions[request.name] = mmap.mmap(file.fileno(), request.byte_size)
+        self.registered += 1
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.regions.pop(request.name, None)
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
+
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self._lock:
             self._in_flight += 1
@@ -102,14 +124,23 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 self.cancelled += 1
             if failure:
                 context.abort(*failure)
-            return self._answer(request)
+            return self._answer(request, context)
         finally:
             with self._lock:
                 self._in_flight -= 1
 
-    def _answer(self, request: Any) -> Any:
-        inputs = {}
-        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+    def _answer(self, request: Any, context: grpc.ServicerContext) -> Any:
+        inputs, contents = {}, iter(request.raw_input_contents)
+        for tensor in request.inputs:
+            if "shared_memory_region" in tensor.parameters:
+                where = {name: value.string_param or value.int64_param for name, value in tensor.parameters.items()}
+                if where["shared_memory_region"] not in self.regions:
+                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Unable to find shared memory region: 'it'")
+                begin = where.get("shared_memory_offset", 0)
+                region = self.regions[where["shared_memory_region"]]
+                raw = region[begin : begin + where["shared_memory_byte_size"]]
+            else:
+                raw = next(contents)
             inputs[tensor.name] = np.frombuffer(raw, TYPES[tensor.datatype]).reshape(tensor.shape)[0]
         with self._lock:
             self.requests.append(inputs)
