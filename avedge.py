@@ -37,6 +37,7 @@ VERBS = (
     Verb("separate", "clients.commands.separate", "one person's voice out of a recording, by a photo of the face"),
     Verb("enroll", "clients.commands.enroll", "store a face, so that its voice can be separated without the photo"),
     Verb("count", "clients.commands.count", "people in a photo, with its sound where there is any"),
+    Verb("web", "clients.web.command", "a page in the browser: separate a voice and count a crowd, on this machine"),
     Verb("serve", "serve.commands", "start Triton on this machine with the exported models"),
     Verb("export", "export.commands", "ONNX and TorchScript files of every model, proven equal and published"),
     Verb("build", "export.engines.commands", "TensorRT engines of the published graphs, with a manifest beside each"),
