@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -14,7 +15,8 @@ from clients.errors import BadInput, printable
 from clients.media.containers import FORMATS, OPTIONS
 from clients.media.live import newest
 from clients.media.tracks import PictureTrack
-from clients.media.video_reader import T, Timed, VideoFrame, VideoReader, VideoSecond
+from clients.media.video_frames import T, Timed
+from clients.media.video_reader import VideoFrame, VideoReader, VideoSecond
 
 TIMEOUT_S = 10.0
 _WEB = "http,https,httpproxy,tcp,tls,crypto"  # what a playlist may name, too: no files
@@ -87,15 +89,18 @@ class NetworkReader(VideoReader):
         options = {**OPTIONS, "format_whitelist": _FORMATS, "protocol_whitelist": protocols}
         if url.startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # nothing is lost on the way, and it passes firewalls
-        with self._complaints():
+        with self._complaints(connecting=True):
             return av.open(url, options=options, metadata_errors="replace", timeout=self._timeout_s)
 
     @contextmanager
-    def _complaints(self) -> Iterator[None]:
+    def _complaints(self, *, connecting: bool = False) -> Iterator[None]:
+        began = time.monotonic()
         try:
             yield
         except av.FFmpegError as error:
-            silent = isinstance(error, av.ExitError)
+            # Not every protocol says that it was interrupted.
+            late = connecting and time.monotonic() - began >= self._timeout_s
+            silent = late or isinstance(error, av.ExitError)
             reason = f"no answer in {self._timeout_s:g} s" if silent else error.strerror or type(error).__name__
             raise BadInput(
                 f"{self.name} cannot be read: {printable(reason)}",

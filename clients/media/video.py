@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from clients.media.network import open_stream
-from clients.media.video_reader import VideoFrame, VideoReader, VideoSecond, has_pictures, read_frames
+from clients.media.video_head import has_pictures
+from clients.media.video_reader import VideoFrame, VideoReader, VideoSecond, read_frames
 from clients.media.video_writer import VideoWriter, replace_sound
 
 __all__ = [

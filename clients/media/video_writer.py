@@ -28,7 +28,7 @@ from clients.media.containers import opened
 from clients.media.sound_feeds import copied_or_encoded, encoded
 from clients.media.sound_reader import open_sound
 from clients.media.tracks import start_of
-from clients.media.video_reader import picture_stream
+from clients.media.video_head import picture_stream
 from clients.media.whole import WholeFile
 
 if TYPE_CHECKING:
