@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from clients.separator_aio import AsyncSpeechSeparator
     from clients.transport.connection import DEFAULT_URL, Connection
+    from clients.transport.tls import Tls
 
 _HOMES = {
     "DEFAULT_URL": "transport.connection",
@@ -52,6 +53,7 @@ _HOMES = {
     "SpeechBlock": "separator",
     "SpeechSeparator": "separator",
     "find_faces": "separator",
+    "Tls": "transport.tls",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "SpeechBlock",
     "SpeechSeparator",
     "Timeout",
+    "Tls",
     "find_faces",
 ]
 
