@@ -1,58 +1,83 @@
-"""What is installed, which targets can run here, and whether the server answers and agrees with the clients.
+"""What is installed, what can run here, and whether the server answers as the trained networks do.
 
-avedge doctor
-avedge doctor --url 127.0.0.1:8001 --json
+  avedge doctor                                                  everything, with the server on this machine
+  avedge doctor --url edge:8001 --json                           another machine's server, as one JSON object
+  avedge doctor --url edge:8001 --repository model_repository    with the repository that it serves at hand
+
+A drawn face, picture and sound go through the server, and its answers are held against torch's. These belong to the
+weights that were exported: they stand in the repository. Without the repository of a server elsewhere, they are those
+of the demonstration's weights; of other weights it can only be said that they answer.
+
+Exit codes: 0 when the server answers and agrees; 5 when it does not answer or is not ready; 6 when it serves something
+else than these clients talk to, or answers wrongly; 7 when it is too slow. What is missing on this machine is told and
+changes nothing, because not every stage runs everywhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from clients.errors import ClientError
+from clients.commands.options import add_server_arguments, server_of
+from clients.errors import ClientError, ContractMismatch
 
-PACKAGES = (
-    "numpy", "tritonclient", "nvidia-pytriton", "onnxruntime", "torch", "onnx", "tensorrt", "tensorrt-rtx",
-    "espeakng-loader",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from clients import Connection
+    from clients.contract import ServedModel
+    from clients.transport.tls import Tls
+    from export.golden import Golden
+
+SCHEMA_VERSION = 1
 EXIT_OK = 0
+REPOSITORY = Path("model_repository")
+SAFE_TRITON = "2.73"  # of the container 26.09
+_TIMEOUT_S = 10.0
+_MARKS = {True: "ok", False: "--", None: "??"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """One thing looked at; `ok` is None where nothing could be said."""
 
     name: str
-    ok: bool
+    ok: bool | None
     detail: str
+    exit_code: int = EXIT_OK
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge doctor`."""
-    parser.add_argument("--url", default="127.0.0.1:8001", help="gRPC endpoint of the server (%(default)s)")
-    parser.add_argument("--timeout", type=float, default=10.0, dest="timeout_s", help="seconds for each call")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="Triton model repository")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help=f"model repository of the server; where the server is this machine, default: {REPOSITORY}",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_server_arguments(parser, timeout_s=_TIMEOUT_S)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Look at everything; the exit code is that of the server's checks, 0 when it answers and agrees."""
-    machine = [*_installed(), *_embedded(), *_targets(arguments.repository), _analyzer()]
-    server, code = _server(arguments.url, arguments.timeout_s)
-    findings = [*machine, *server]
-    if arguments.json:
-        sys.stdout.write(json.dumps({"checks": [asdict(finding) for finding in findings], "exit_code": code}) + "\n")
-    else:
-        for finding in findings:
-            sys.stdout.write(f"{'ok' if finding.ok else '--':3} {finding.name:34} {_indented(finding.detail)}\n")
+def run(args: argparse.Namespace) -> int:
+    """Look at everything; the exit code is that of the first thing that is wrong with the server."""
+    findings = []
+    for finding in (*_machine(args.repository or REPOSITORY), *_server(args)):
+        findings.append(finding)
+        if not args.json:  # as they come: a server that is away takes its time to say so
+            sys.stdout.write(f"{_MARKS[finding.ok]:3} {finding.name:34} {_indented(finding.detail)}\n")
+            sys.stdout.flush()
+    code = next((finding.exit_code for finding in findings if finding.exit_code), EXIT_OK)
+    if args.json:
+        checks = [{key: value for key, value in asdict(finding).items() if key != "exit_code"} for finding in findings]
+        told = {"schema_version": SCHEMA_VERSION, "checks": checks, "exit_code": code}
+        sys.stdout.write(json.dumps(told) + "\n")
     return code
 
 
@@ -61,85 +86,33 @@ def _indented(detail: str) -> str:
     return detail.replace("\n", "\n" + " " * 39)
 
 
-def _installed() -> list[Finding]:
-    """Versions of what the stages need; an absent one is no fault where its stage is not used."""
-    found = [Finding("Python", sys.version_info >= (3, 10), platform.python_version())]
-    for package in PACKAGES:
-        try:
-            found.append(Finding(package, True, metadata.version(package)))
-        except metadata.PackageNotFoundError:
-            found.append(Finding(package, False, "not installed"))
-    return found
+def _machine(repository: Path) -> Iterator[Finding]:
+    """Packages, what serves here, media, memory, GPU, artefacts and the load generator."""
+    from serve import machine_checks
+    from serve.checks import EMBEDDED_TARGETS, check_repository, environment_report
+
+    found = machine_checks.gpus()
+    for check in (
+        *machine_checks.package_checks(),
+        *environment_report(),
+        machine_checks.media_check(),
+        machine_checks.shared_memory_check(),
+        machine_checks.gpu_check(found),
+        machine_checks.engine_check(repository, found),
+    ):
+        yield Finding(check.name, check.ok, check.detail)
+    for target in EMBEDDED_TARGETS:
+        yield _tried(
+            f"artefacts of {target}", lambda target=target: f"{len(check_repository(repository, target))} models"
+        )
+    yield _tried("perf_analyzer", _analyzer)
 
 
-def _embedded() -> list[Finding]:
-    from serve.checks import environment_report
-
-    return [Finding(check.name, check.ok, check.detail) for check in environment_report()]
-
-
-def _targets(repository: Path) -> list[Finding]:
-    """Whether each target's artefacts are there and whole, and a GPU for the one that needs it."""
-    from serve.checks import EMBEDDED_TARGETS, check_repository
-
-    def whole(target: str) -> Finding:
-        return _tried(f"artefacts of {target}", lambda: f"{len(check_repository(repository, target))} models")
-
-    found = [whole(target) for target in EMBEDDED_TARGETS]
-    gpu = shutil.which("nvidia-smi") is not None
-    detail = (
-        "an NVIDIA driver is here" if gpu else "no NVIDIA driver here; engines are built and served on a GPU machine"
-    )
-    return [*found, Finding("target tensorrt", gpu, detail)]
-
-
-def _analyzer() -> Finding:
+def _analyzer() -> str:
     from perf.analyzer import find_analyzer
 
     with tempfile.TemporaryDirectory() as scratch:
-        return _tried("perf_analyzer", lambda: find_analyzer(Path(scratch)).version)
-
-
-def _server(url: str, timeout_s: float) -> tuple[list[Finding], int]:
-    """Ask the server one small question of each kind, as the clients would."""
-    checks: tuple[tuple[str, Callable[[str, float], str]], ...] = (
-        ("separation through the server", _separate),
-        ("counting through the server", _count),
-    )
-    found, code = [], EXIT_OK
-    for name, check in checks:
-        try:
-            found.append(Finding(name, True, check(url, timeout_s)))
-        except ClientError as error:
-            same = any(str(error) == earlier.detail for earlier in found)
-            found.append(Finding(name, False, "the same" if same else str(error)))
-            code = code or error.exit_code
-    return found, code
-
-
-def _separate(url: str, timeout_s: float) -> str:
-    """Two seconds of noise and a grey face: the answer must be finite and as long."""
-    import numpy as np
-
-    from clients import SpeechSeparator
-
-    noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
-    grey = np.full((224, 224, 3), 110, np.uint8)
-    with SpeechSeparator(url, timeout_s=timeout_s) as separator:
-        answer = separator.separate(noise, grey, sample_rate_hz=16_000, face_crop=True)
-    return f"answered {len(answer.speech)} samples at {answer.sample_rate_hz} Hz"
-
-
-def _count(url: str, timeout_s: float) -> str:
-    """A grey picture, with silence: both ensembles must answer."""
-    import numpy as np
-
-    from clients import CrowdCounter
-
-    grey = np.full((576, 1024, 3), 128, np.uint8)
-    with CrowdCounter(url, timeout_s=timeout_s) as counter:
-        seen = counter.count(grey)
-    return f"answered {seen.count:.1f} people on a grey picture"
+        return find_analyzer(Path(scratch)).version
 
 
 def _tried(name: str, check: Callable[[], str]) -> Finding:
@@ -150,3 +123,108 @@ def _tried(name: str, check: Callable[[], str]) -> Finding:
         if not hasattr(error, "exit_code"):
             raise
         return Finding(name, False, str(error))
+
+
+def _server(args: argparse.Namespace) -> Iterator[Finding]:
+    """Every ensemble: whether it is what the clients talk to, and answers as torch does."""
+    from clients import Connection, CrowdCounter, SpeechSeparator
+
+    given = server_of(args)
+    yield from _releases(args.url, given["tls"])
+    repository = args.repository or (REPOSITORY if _is_here(args.url) else None)
+    asked: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
+        ("separation", SpeechSeparator, {}),
+        ("counting by picture and sound", CrowdCounter, {}),
+        ("counting by the picture", CrowdCounter, {"with_sound": False}),
+    )
+    told: set[str] = set()
+    for name, kind, options in asked:
+        try:
+            with kind(**given) as client, Connection(**given) as connection:
+                served = client.check(**options)
+                yield _golden(name, connection, served, client.release(served), repository)
+        except ClientError as error:
+            detail = "the same" if str(error) in told else str(error)
+            told.add(str(error))
+            yield Finding(name, False, detail, error.exit_code)
+
+
+def _releases(url: str, tls: Tls | None) -> Iterator[Finding]:
+    """Which Triton answers at each address, and whether that release may be reached from other machines."""
+    from packaging.version import Version
+    from tritonclient.utils import InferenceServerException
+
+    from clients.transport.address import addresses_of
+    from clients.transport.grpc_wire import credentials_for, open_client
+
+    for address in addresses_of(url, secure=tls is not None):
+        if address.http:  # its answers are checked below all the same
+            continue
+        with closing(open_client(address, credentials_for(address, tls))) as client:
+            try:
+                version = str(client.get_server_metadata(client_timeout=_TIMEOUT_S).version)
+            except InferenceServerException:
+                continue  # told below, with what to do
+        old = Version(version) < Version(SAFE_TRITON)
+        note = f"; before {SAFE_TRITON} it has known faults, so nobody but this machine should reach it" if old else ""
+        yield Finding(f"Triton at {address}", address.is_loopback or not old, f"{version}{note}")
+
+
+def _is_here(url: str) -> bool:
+    """Whether all of the server's addresses are this machine."""
+    from clients.transport.address import addresses_of
+
+    return all(address.is_loopback for address in addresses_of(url))
+
+
+def _golden(
+    name: str,
+    connection: Connection,
+    served: ServedModel,
+    versions: Mapping[str, tuple[str, ...]],
+    repository: Path | None,
+) -> Finding:
+    """The golden input through the server, held against what torch said to it."""
+    from export import golden
+
+    ensemble, began = served.name, time.monotonic()
+    outputs = [tensor.name for tensor in served.outputs]
+    answer = connection.infer(ensemble, golden.inputs_of(ensemble), outputs)
+    took = f"{time.monotonic() - began:.2f} s"
+    newest = ", ".join(f"{model} {'/'.join(of_it)}" for model, of_it in versions.items() if model != ensemble)
+    seen = f"answered in {took}; versions: {newest or 'kept to itself'}"
+    wanted, precision = _wanted(ensemble, versions, repository)
+    if wanted is None:
+        wanted, of_release = golden.shipped(ensemble), False
+    else:
+        of_release = True
+    compared = golden.compare(golden.figures_of(ensemble, answer), wanted.figures)
+    if compared.holds(precision):
+        whose = "this release's weights" if of_release else "the demonstration's weights"
+        return Finding(name, True, f"as torch does with {whose}, within {compared.share:.1e}; {seen}")
+    if of_release:
+        return Finding(
+            name,
+            False,
+            f"wrong answer: {compared.sentence}, allowed are {golden.TOLERANCES[precision]:g} for {precision}; {seen}",
+            ContractMismatch.exit_code,
+        )
+    return Finding(name, None, f"{seen}; not the demonstration's weights ({compared.sentence}), so nothing more can be "
+                   "said: give the --repository that it serves")  # fmt: skip
+
+
+def _wanted(
+    ensemble: str, versions: Mapping[str, tuple[str, ...]], repository: Path | None
+) -> tuple[Golden | None, str]:
+    """The golden answer of the very release that is served, and its precision, where the repository has it."""
+    from export import golden
+
+    holder = golden.HOLDERS[ensemble]
+    served = versions.get(holder, ())
+    if repository is None or len(served) != 1:
+        return None, "int8"
+    try:
+        manifest = json.loads((repository / holder / served[0] / "manifest.json").read_text(encoding="utf-8"))
+        return golden.of_manifest(manifest, ensemble), str(manifest["precision"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, "int8"

@@ -21,8 +21,18 @@ if TYPE_CHECKING:
         ServerUnavailable,
         Timeout,
     )
-    from clients.separator import SeparatedSpeech, SpeechSeparator
+    from clients.separator import (
+        FaceIdentity,
+        Portrait,
+        SeparatedFile,
+        SeparatedSpeech,
+        SpeechBlock,
+        SpeechSeparator,
+        find_faces,
+    )
+    from clients.separator_aio import AsyncSpeechSeparator
     from clients.transport.connection import DEFAULT_URL, Connection
+    from clients.transport.tls import Tls
 
 _HOMES = {
     "DEFAULT_URL": "transport.connection",
@@ -35,23 +45,37 @@ _HOMES = {
     "OutputFailed": "errors",
     "ServerUnavailable": "errors",
     "Timeout": "errors",
+    "AsyncSpeechSeparator": "separator_aio",
+    "FaceIdentity": "separator",
+    "Portrait": "separator",
+    "SeparatedFile": "separator",
     "SeparatedSpeech": "separator",
+    "SpeechBlock": "separator",
     "SpeechSeparator": "separator",
+    "find_faces": "separator",
+    "Tls": "transport.tls",
 }
 
 __all__ = [
     "DEFAULT_URL",
+    "AsyncSpeechSeparator",
     "BadInput",
     "ClientError",
     "Connection",
     "ContractMismatch",
     "CrowdCount",
     "CrowdCounter",
+    "FaceIdentity",
     "OutputFailed",
+    "Portrait",
+    "SeparatedFile",
     "SeparatedSpeech",
     "ServerUnavailable",
+    "SpeechBlock",
     "SpeechSeparator",
     "Timeout",
+    "Tls",
+    "find_faces",
 ]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
+from clients.contract import ServedModel
+from clients.errors import ContractMismatch
 from clients.transport.aio import AsyncConnection
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
 from clients.transport.shared_regions import SharedMemory
@@ -46,6 +49,18 @@ class ServedClient:
     def close(self) -> None:
         """Give the connection back; what is on its way is cancelled."""
         self._connection.close()
+
+    def release(self, model: ServedModel) -> dict[str, tuple[str, ...]]:
+        """Versions of a model and of those that it calls: an ensemble's own stays 1 when its networks are new.
+
+        Raises:
+            ServerUnavailable, Timeout: the server went away.
+        """
+        versions = {model.name: model.versions}
+        for step in model.steps:
+            with suppress(ContractMismatch):  # a server may keep its inner models to itself
+                versions[step] = self._connection.described(step).versions
+        return versions
 
 
 class AsyncServedClient:

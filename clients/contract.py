@@ -36,6 +36,7 @@ class ServedModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     facts: Mapping[str, str]
+    steps: tuple[str, ...] = ()  # of an ensemble: the models that it calls
 
     @property
     def digest(self) -> str:

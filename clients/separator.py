@@ -29,7 +29,7 @@ from clients.separation.identity import FaceIdentity, probe_picture
 from clients.separation.job import Job, MemoryJob, Recording, Speaker, SpeakerChoice, model_of
 from clients.separation.live import Blocks, live_stream
 from clients.separation.result import SeparatedFile, SeparatedSpeech, SeparatedVoice
-from clients.separation.served import BY_FACE, FACE_NETWORK, OUTPUTS, SeparationModel, separation_model
+from clients.separation.served import FACE_NETWORK, OUTPUTS, SeparationModel, separation_model
 from clients.separation.speaker import Portrait, Source, find_faces, find_portrait
 from clients.separation.stream import SpeechBlock, VoiceStream
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT
@@ -73,13 +73,16 @@ class SpeechSeparator(ServedClient):
         self._in_flight = in_flight
         self._probe: NDArray[np.float32] | None = None
 
-    def check(self) -> ServedModel:
+    def check(self, identity: FaceIdentity | None = None) -> ServedModel:
         """See that the server answers, is ready, and serves what this client needs.
+
+        Args:
+            identity: see too that it is of the served face network.
 
         Raises:
             ServerUnavailable, ContractMismatch, Timeout: it does not.
         """
-        return separation_model(self._connection.served(BY_FACE)).served
+        return self._model(identity).served
 
     def separate(
         self,
@@ -237,7 +240,7 @@ class SpeechSeparator(ServedClient):
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
         """
         portrait = find_portrait(None, photo, face_index, face_crop)
-        model = separation_model(self._connection.served(BY_FACE))
+        model = self._model(None)
         network = self._connection.described(FACE_NETWORK)
         values = self._identify(portrait.crop(model.face_size))
         return FaceIdentity.of(values, self._probed(model.face_size), model.served, network.versions[-1])
@@ -248,7 +251,7 @@ class SpeechSeparator(ServedClient):
         for block in self._voice(stream, job.blocks(), self._in_flight):
             job.take(block)
 
-    def _model(self, speaker: Speaker, *, live: bool = False) -> SeparationModel:
+    def _model(self, speaker: Speaker | None, *, live: bool = False) -> SeparationModel:
         """The served ensemble for a speaker, checked; an identity must be of its own network."""
         model = separation_model(self._connection.served(model_of(speaker)), live=live)
         if isinstance(speaker, FaceIdentity):

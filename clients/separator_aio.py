@@ -30,7 +30,7 @@ from clients.separation.identity import FaceIdentity, probe_picture
 from clients.separation.job import Job, MemoryJob, Recording, Speaker, SpeakerChoice, model_of
 from clients.separation.live import Blocks, live_stream
 from clients.separation.result import SeparatedFile, SeparatedSpeech
-from clients.separation.served import BY_FACE, FACE_NETWORK, OUTPUTS, SeparationModel, separation_model
+from clients.separation.served import FACE_NETWORK, OUTPUTS, SeparationModel, separation_model
 from clients.separation.speaker import Portrait, Source, find_portrait
 from clients.separation.stream import SpeechBlock, VoiceStream
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
@@ -54,9 +54,9 @@ class AsyncSpeechSeparator(AsyncServedClient):
         self._in_flight = in_flight
         self._probe: NDArray[np.float32] | None = None
 
-    async def check(self) -> ServedModel:
-        """See that the server answers, is ready, and serves what this client needs."""
-        return separation_model(await self._connection.served(BY_FACE)).served
+    async def check(self, identity: FaceIdentity | None = None) -> ServedModel:
+        """See that the server answers, is ready, and serves what this client needs; see `SpeechSeparator.check`."""
+        return (await self._model(identity)).served
 
     async def separate(
         self,
@@ -139,7 +139,7 @@ class AsyncSpeechSeparator(AsyncServedClient):
     ) -> FaceIdentity:
         """Make a face's identity; see `SpeechSeparator.enroll`."""
         portrait = await asyncio.to_thread(find_portrait, None, photo, face_index, face_crop)
-        model = separation_model(await self._connection.served(BY_FACE))
+        model = await self._model(None)
         network = await self._connection.described(FACE_NETWORK)
         values = await self._identify(portrait.crop(model.face_size))
         return FaceIdentity.of(values, await self._probed(model.face_size), model.served, network.versions[-1])
@@ -155,7 +155,7 @@ class AsyncSpeechSeparator(AsyncServedClient):
         model = await self._model(job.speaker, live=live)
         return await asyncio.to_thread(job.start, model)
 
-    async def _model(self, speaker: Speaker, *, live: bool = False) -> SeparationModel:
+    async def _model(self, speaker: Speaker | None, *, live: bool = False) -> SeparationModel:
         """The served ensemble for a speaker, checked; an identity must be of its own network."""
         model = separation_model(await self._connection.served(model_of(speaker)), live=live)
         if isinstance(speaker, FaceIdentity):
@@ -190,20 +190,16 @@ async def _requests(
     """A stream's requests; ordinary blocks are read and turned into requests in a thread."""
     if isinstance(blocks, AsyncIterable):
         async for block in blocks:
-            for request in await asyncio.to_thread(_all, stream.push(block)):
+            for request in await asyncio.to_thread(_some, stream.push(block)):
                 yield request
-        for request in await asyncio.to_thread(_all, stream.end()):
+        for request in await asyncio.to_thread(_some, stream.end()):
             yield request
         return
     requests = stream.requests(blocks)
-    while request := await asyncio.to_thread(_first, requests):
-        yield request[0]
+    while coming := await asyncio.to_thread(_some, requests, 1):
+        yield coming[0]
 
 
-def _first(requests: Iterator[Tensors]) -> list[Tensors]:
-    """The next one, if there is one."""
-    return list(islice(requests, 1))
-
-
-def _all(requests: Iterator[Tensors]) -> list[Tensors]:
-    return list(requests)
+def _some(requests: Iterator[Tensors], most: int | None = None) -> list[Tensors]:
+    """The next ones; all where nothing else is said."""
+    return list(islice(requests, most))

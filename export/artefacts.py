@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from torch import nn
 
-from export import parity, publish
+from export import golden, parity, publish
 from export.contract import MODELS, Model
 from export.errors import ExportError
 from export.lint import facts_of, lint, lint_facts, lint_file
@@ -85,10 +85,12 @@ def export_all(repository: Path, recipe: Recipe, source: str) -> tuple[int, list
     if recipe.tasks:
         assert sets is not None
         _judge(made, recipe, sets)
+    known = {} if recipe.untrained else golden.answers(recipe.weights)
     staged: dict[str, Path] = {}
     try:
         for one in made:
             facts = {**one.facts, **release_facts(recipe, source), "parity": one.errors()}
+            facts |= golden.manifest_facts(one.model.name, known)
             facts["proof"] = one.as_json()["tensors"] | ({"task": one.task.as_json()} if one.task else {})
             staged[one.model.name] = publish.stage(repository / one.model.name, one.files, facts)
             lint_file(staged[one.model.name] / GRAPH, one.model)

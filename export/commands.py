@@ -64,14 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
     write_configs(arguments.repository)
     if arguments.configs_only:
         return 0
+    fitting = True
     if recipe.engines:
         from export.engines.library import load_library, require_gpu
+        from export.engines.manifest import engines_fit
 
-        load_library("tensorrt")  # refused now, not after the first export
-        require_gpu()
+        trt, gpu = load_library("tensorrt"), require_gpu()  # refused now, not after the first export
+        fitting = engines_fit(arguments.repository, str(trt.__version__), gpu)
     finish_interrupted(arguments.repository)
     source = recipe.source_digest()
-    if arguments.if_needed and recipe.is_current(arguments.repository, source):
+    if arguments.if_needed and fitting and recipe.is_current(arguments.repository, source):
         log.info("%s is up to date", arguments.repository)
         return 0
     from export.artefacts import export_all

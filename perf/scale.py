@@ -221,7 +221,7 @@ def growth_of(points: list[Point]) -> dict[str, Any] | None:
 
 
 def aims_of(figures: dict[str, Any]) -> list[Aim]:
-    """Time linear in the length of a recording, the client's memory beside the recording flat."""
+    """Time linear in the length of a recording, the client's memory flat."""
     sound = figures["sound"]
     if sound is None:
         return []
@@ -230,14 +230,11 @@ def aims_of(figures: dict[str, Any]) -> list[Aim]:
     if memory is not None:
         because = (
             f"{memory['bytes_per_size'] / 1000:.0f} kB for each second of sound, {memory['times_input']:.1f} times the "
-            "recording's own float32: separate() takes and gives whole arrays, and when it ends, the recording, its "
-            "levelled copy, its windows, their answers, the joined voice, the voice at its own level and the copy that "
-            "is given are alive at once, about one recording each (tracemalloc). Only reading, asking and writing in "
-            "blocks, from file to file, is flat."
+            "recording's own float32, while the recording goes from file to file in windows of eight seconds."
         )
         aims.append(
             Aim(
-                "client's memory beside a recording: exponent",
+                "client's memory while a recording goes from file to file: exponent",
                 memory["exponent"],
                 MEMORY_BOUND,
                 at_least=False,
@@ -256,9 +253,10 @@ def _lengths_table(title: str, found: dict[str, Any]) -> Table:
     note = f"Time grows with exponent {_exponent(found['time'])}"
     if found["client_memory"]:
         times = found["client_memory"]["times_input"]
+        beside = " beside the input" if found["points"][0]["held"] else ""
         note += (
-            f", the client's memory beside the input with {_exponent(found['client_memory'])}; all of it rises by "
-            f"{times:.1f} times the input"
+            f", the client's memory{beside} with {_exponent(found['client_memory'])}; all of it rises by {times:.1f} "
+            "times the input"
         )
     columns = (title, "requests", "ms", "input MB", "client MB", "server MB")
     unit = "float32 samples" if title == "recordings" else "RGB pixels"

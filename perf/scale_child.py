@@ -42,7 +42,7 @@ def _sound(task: dict[str, Any]) -> Callable[[str], int]:
     from clients.separator import SpeechSeparator
 
     client = SpeechSeparator(task["url"])
-    return lambda path: client.separate(path, task["face"], face_crop=True).windows
+    return lambda path: client.separate_file(path, task["voice"], task["face"], face_crop=True).windows
 
 
 def _picture(task: dict[str, Any]) -> Callable[[str], int]:

@@ -38,11 +38,12 @@ class Point:
     requests: int  # that it was cut into
     client_bytes: int | None  # peak while it is asked for the first time, beyond what the process had before
     server_bytes: int | None  # peak of all its processes meanwhile
+    held: bool = True  # whether the client holds the input as a whole; a recording goes from file to file
 
     @property
     def beyond_bytes(self) -> int | None:
-        """What the client takes beside the input itself."""
-        return None if self.client_bytes is None else self.client_bytes - self.input_bytes
+        """What the client takes beside an input that it holds."""
+        return None if self.client_bytes is None else self.client_bytes - (self.input_bytes if self.held else 0)
 
 
 class Inputs:
@@ -81,7 +82,7 @@ class Inputs:
 
 
 def sound_point(url: str, inputs: Inputs, seconds: float, smallest: float, repeats: int) -> Point:
-    """One recording through `SpeechSeparator` in a process of its own.
+    """One recording through `SpeechSeparator`, from file to file, in a process of its own.
 
     Raises:
         PerfError: The client gave no answer; its own exit code.
@@ -92,9 +93,10 @@ def sound_point(url: str, inputs: Inputs, seconds: float, smallest: float, repea
         "small": str(inputs.recording(smallest)),
         "file": str(inputs.recording(seconds)),
         "face": str(inputs.face.resolve()),
+        "voice": str(inputs.recording(seconds).with_suffix(".voice.wav")),
         "repeats": repeats,
     }
-    return _point(f"{seconds:g} s", seconds, round(seconds * RATE_HZ) * _FLOAT_BYTES, url, task)
+    return _point(f"{seconds:g} s", seconds, round(seconds * RATE_HZ) * _FLOAT_BYTES, url, task, held=False)
 
 
 def picture_point(url: str, inputs: Inputs, size: tuple[int, int], smallest: tuple[int, int], repeats: int) -> Point:
@@ -115,7 +117,7 @@ def picture_point(url: str, inputs: Inputs, size: tuple[int, int], smallest: tup
     return _point(f"{width}x{height}", width * height, 3 * width * height, url, task)
 
 
-def _point(name: str, size: float, input_bytes: int, url: str, task: dict[str, Any]) -> Point:
+def _point(name: str, size: float, input_bytes: int, url: str, task: dict[str, Any], *, held: bool = True) -> Point:
     with Watch(url) as watch:
         answer = _in_child(name, task)
     start, peak = answer["start_bytes"], answer["peak_bytes"]
@@ -128,6 +130,7 @@ def _point(name: str, size: float, input_bytes: int, url: str, task: dict[str, A
         requests=answer["requests"],
         client_bytes=None if peak is None else max(0, peak - start),
         server_bytes=watch.peak,
+        held=held,
     )
 
 

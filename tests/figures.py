@@ -262,8 +262,8 @@ def _all_numbers(text: str, unit: str = "") -> Iterator[tuple[Figure, bool]]:
         yield Figure(float(digits), decimals, own), bool(measured)
 
 
-def _linked_results(document: Path, text: str) -> frozenset[Path]:
-    """Result files that a text names: by links, in code, or through another document that it links to."""
+def _linked_results(document: Path, text: str, *, through: bool = True) -> frozenset[Path]:
+    """Result files that a text names: by links, in code, or (once) through another document that it links to."""
     targets = [found["target"].split("#")[0] for found in _LINK.finditer(text)]
     named = [(document.parent / target).resolve() for target in targets if target and "://" not in target]
     named += [ROOT / found["code"] for found in _CODE.finditer(text) if found["code"].startswith("perf/results/")]
@@ -273,7 +273,7 @@ def _linked_results(document: Path, text: str) -> frozenset[Path]:
             if not path.exists():
                 raise FileNotFoundError(f"{document} names {path}, which is not there")
             found |= set(result_files(path.parent if path.name == "table.md" else path))
-        elif path.suffix == ".md" and path != document.resolve() and path.parent.name == "docs":
+        elif through and path.suffix == ".md" and path != document.resolve() and path.parent.name == "docs":
             found |= set(files_of(path))
     return frozenset(found)
 
@@ -314,8 +314,9 @@ def result_files(path: Path = RESULTS) -> list[Path]:
 
 @functools.cache
 def files_of(document: Path) -> frozenset[Path]:
-    """Result files that a document links to."""
-    return frozenset(file for block in blocks_of(document) for file in block.files)
+    """Result files that a document itself links to; documents may link to each other in circles."""
+    texts = [text for section in _sections(document) for _, text in section]
+    return frozenset().union(*(_linked_results(document, text, through=False) for text in texts))
 
 
 @functools.cache

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from fake_triton import FakeTriton, committed_config, crowd_of, same_voice, serving
+from fake_triton import FakeTriton, black_hole, changed, committed_config, crowd_of, nobody, same_voice, serving
 
 from clients.counter import CrowdCounter
 from clients.errors import ContractMismatch, ServerUnavailable, Timeout
@@ -37,9 +35,7 @@ def test_answers_keep_the_order_of_the_requests_and_fly_together() -> None:
 
 
 def test_an_absent_server_is_reported_soon_with_its_address_and_what_to_do() -> None:
-    with socket.socket() as taken:  # bound and not listening: nobody else can answer there
-        taken.bind(("127.0.0.1", 0))
-        url = f"127.0.0.1:{taken.getsockname()[1]}"
+    with nobody() as url:
         began = time.monotonic()
         with (
             Connection(url) as connection,
@@ -51,11 +47,8 @@ def test_an_absent_server_is_reported_soon_with_its_address_and_what_to_do() -> 
 
 
 def test_a_port_that_takes_calls_and_never_answers_is_reported_within_the_deadline() -> None:
-    with socket.socket() as mute:
-        mute.bind(("127.0.0.1", 0))
-        mute.listen()
+    with black_hole() as url:
         began = time.monotonic()
-        url = f"127.0.0.1:{mute.getsockname()[1]}"
         with Connection(url, timeout_s=0.5) as connection, pytest.raises(ServerUnavailable, match="No server answers"):
             connection.served("facefilter")
     assert time.monotonic() - began < 2
@@ -89,17 +82,6 @@ def test_a_server_of_other_models_is_told_by_what_it_serves() -> None:
     ):
         separator.check()
     assert caught.value.exit_code == 6
-
-
-def changed(model: str, **facts: str | None) -> Any:
-    """A committed config with other facts."""
-    config = committed_config(model)
-    for name, value in facts.items():
-        if value is None:
-            del config.parameters[name]
-        else:
-            config.parameters[name].string_value = value
-    return config
 
 
 @pytest.mark.parametrize(

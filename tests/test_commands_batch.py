@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clients.commands import batch as batch_module
+from clients.commands import report as report_module
 from clients.commands.batch import Batch, Report
 from clients.commands.inputs import Kinds
 from clients.errors import BadInput, ContractMismatch, OutputFailed, ServerUnavailable
@@ -247,18 +248,17 @@ def test_without_settings_nothing_is_skipped(tmp_path: Path) -> None:
 
 
 def test_jobs_are_done_at_the_same_time_and_told_as_they_finish(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together, upper = threading.Barrier(3), Upper()
-    second_done = threading.Event()
+    together, upper, told = threading.Barrier(3), Upper(), threading.Event()
+    say = report_module._say
+    monkeypatch.setattr(report_module, "_say", lambda text: (say(text), told.set()))
 
     def work(path: Path, staging: Path) -> Report:
         together.wait(5)  # passes only when three are at work
         if path.stem == "a":
-            second_done.wait(5)
-        report = upper(path, staging)
-        second_done.set()
-        return report
+            told.wait(5)  # of another one
+        return upper(path, staging)
 
     inputs = written(tmp_path, a="one", b="two", c="three")
     assert run(tmp_path / "out", inputs, work, jobs=3) == 0

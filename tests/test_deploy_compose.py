@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import pytest
 from deploy_files import COMPOSE, COMPOSE_CPU, DEPLOY, ROOT, Reset, read_compose, server_arguments
 
 import avedge
+from export.contract import MODELS
+from export.engines.library import Gpu
+from export.engines.manifest import engines_fit
 from serve.commands import CONTAINER_IMAGE
 from serve.runtime import find_wheel, server_environment
 
@@ -139,6 +143,20 @@ def test_engines_come_before_the_server_by_a_command_that_exists() -> None:
     assert program == "avedge" and asked.target == "tensorrt" and asked.if_needed
     assert {str(asked.repository), str(asked.weights)} <= mounts and asked.task_sets.is_relative_to("/cache")
     assert service("engines")["restart"] == "no"
+
+
+def test_a_newer_image_or_another_gpu_makes_the_engines_anew(tmp_path: Path) -> None:
+    here = Gpu("NVIDIA L4", "8.9", "570.1", "13.0")
+    for model in MODELS:
+        folder = tmp_path / model.name / "3"
+        folder.mkdir(parents=True)
+        facts = {"library_version": "11.4.0.106", "gpu": asdict(here)}
+        (folder / "model.plan.json").write_text(json.dumps(facts))
+    assert engines_fit(tmp_path, "11.4.0.106", here)
+    assert not engines_fit(tmp_path, "11.5.0.1", here)
+    assert not engines_fit(tmp_path, "11.4.0.106", replace(here, name="NVIDIA H100"))
+    (tmp_path / MODELS[-1].name / "4").mkdir()  # newer, and without an engine
+    assert not engines_fit(tmp_path, "11.4.0.106", here)
 
 
 @functools.cache

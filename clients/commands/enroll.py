@@ -56,10 +56,10 @@ def _enroll(separator: SpeechSeparator, path: Path, args: argparse.Namespace) ->
     began = time.monotonic()
     portrait = find_portrait(None, path, args.face_index, args.face_crop)
     identity = separator.enroll(portrait)
-    where = f"face {portrait.box}" if portrait.box else "the whole picture"
+    where = f"the face {portrait}" if portrait.place else "the whole picture"
     return Report(
         line=f"enrolled {where}, {identity.values.size} numbers, network version {identity.model_version}",
-        result={**identity.to_dict(), "face_box": portrait.box.to_dict() if portrait.box else None},
+        result={**identity.to_dict(), "face_box": portrait.place.to_dict() if portrait.place else None},
         timings_s={"total": time.monotonic() - began},
         warnings=portrait.warnings(),
         writers={IDENTITY: identity.write},

@@ -4,8 +4,9 @@ A flag wins over the environment, and that over the file `~/.config/avedge/confi
 names):
 
     [server]
-    url = 192.168.1.20:8001
+    url = grpcs://edge.example:8001
     timeout = 30
+    tls-ca = ~/certificates/ca.pem
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from clients.commands.resume import Identity
 
 if TYPE_CHECKING:
+    from clients.client import ServedClient
     from clients.contract import ServedModel
 
 MAX_JOBS = 64
+SHARED_MEMORY = ("auto", "always", "never")
 _SECTION = "server"
 
 
@@ -31,10 +34,11 @@ class ServerOption:
     """One thing to know of the server."""
 
     name: str
-    default: str
+    default: str | None
     parse: Callable[[str], Any]
     metavar: str
     help: str
+    several: bool = False  # may be given several times
 
     @property
     def variable(self) -> str:
@@ -83,34 +87,60 @@ def add_server_arguments(parser: argparse.ArgumentParser, timeout_s: float | Non
         if os.environ.get(option.variable):
             default, source = os.environ[option.variable], option.variable
         try:
-            value = option.parse(default)
+            value = None if default is None else option.parse(default)
         except (ValueError, argparse.ArgumentTypeError) as error:
             parser.error(f"{source}: {error}")
-        shown = f"{default}, from {source}" if source else default
         group.add_argument(
             f"--{option.name}",
             type=option.parse,
             default=value,
             metavar=option.metavar,
-            help=f"{option.help} ({shown})".replace("%", "%%"),
+            help=option.help + _default_told(value, source),
+            action=_Joined if option.several else "store",
         )
+
+
+def _default_told(value: Any, source: str) -> str:
+    """The default in the words of a help text, with where it comes from."""
+    if value is None:
+        return ""
+    told = "%(default)g" if isinstance(value, float) else "%(default)s"
+    return f" ({told}{', from ' + source.replace('%', '%%') if source else ''})"
 
 
 def server_of(args: argparse.Namespace) -> dict[str, Any]:
     """What a client's constructor takes of the shared options: `CrowdCounter(**server_of(args))`."""
-    return {"url": args.url, "timeout_s": args.timeout}
+    from clients.transport.tls import Tls
+
+    files = (args.tls_ca, args.tls_cert, args.tls_key)
+    return {
+        "url": args.url,
+        "timeout_s": args.timeout,
+        "tls": Tls(*files) if any(files) else None,
+        "shared_memory": {"auto": "auto", "always": True, "never": False}[args.shared_memory],
+    }
 
 
-def settings_of(args: argparse.Namespace, *models: ServedModel) -> dict[str, Any]:
+class _Joined(argparse.Action):
+    """An option that is given several times: its values with commas between them, in place of the default."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        given = getattr(namespace, f"_{self.dest}", ())
+        setattr(namespace, f"_{self.dest}", (*given, value))
+        setattr(namespace, self.dest, ",".join((*given, value)))
+
+
+def settings_of(args: argparse.Namespace, client: ServedClient, *models: ServedModel) -> dict[str, Any]:
     """Everything of a command line that decides a result, for `Batch.run`; a file counts by what is in it.
 
     Args:
         args: what was parsed.
+        client: whose server is asked which versions it has.
         models: what the server says of the models that are asked.
     """
     chosen = {name: value for name, value in vars(args).items() if name not in _DECIDE_NOTHING}
     found: dict[str, Any] = {name: _content_of(value) for name, value in chosen.items()}
-    served = {model.name: {"versions": model.versions, "facts": dict(model.facts)} for model in models}
+    served = {model.name: {"versions": client.release(model), "facts": dict(model.facts)} for model in models}
     return found | {"model": served}
 
 
@@ -157,6 +187,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def memory(text: str) -> str:
+    """How shared memory is used, for argparse."""
+    if text not in SHARED_MEMORY:
+        raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(SHARED_MEMORY)}")
+    return text
+
+
+def file(text: str) -> Path:
+    """A path, for argparse; the environment and files know `~` too."""
+    return Path(text).expanduser()
+
+
 def jobs(text: str) -> int:
     """How many inputs at the same time, for argparse."""
     value = int(text)
@@ -166,11 +208,22 @@ def jobs(text: str) -> int:
 
 
 SERVER_OPTIONS = (
-    ServerOption("url", "127.0.0.1:8001", str, "HOST:PORT", "Triton's gRPC front end"),
+    ServerOption(
+        "url", "127.0.0.1:8001", str, "URL",
+        "where Triton is: host:port for gRPC, grpcs:// within TLS, http:// or https://; several, with commas or by "
+        "several --url, share the work", several=True,
+    ),
     ServerOption("timeout", "60", seconds, "S", "seconds that one request may take"),
-)
+    ServerOption("tls-ca", None, file, "FILE", "PEM certificate of who vouches for the server"),
+    ServerOption("tls-cert", None, file, "FILE", "PEM certificate of this client, where the server wants one"),
+    ServerOption("tls-key", None, file, "FILE", "its private key"),
+    ServerOption(
+        "shared-memory", "never", memory, "WHEN",
+        "auto, always or never: whether tensors go to a server on this machine through shared memory",
+    ),
+)  # fmt: skip
 # What is worked on, how it is told, and where the server is.
 _DECIDE_NOTHING = frozenset(
-    {"verb", "run", "debug", "inputs", "output", "overwrite", "jobs", "json", "quiet", "no_color"}
+    {"verb", "run", "debug", "inputs", "output", "overwrite", "jobs", "json", "quiet", "no_color", "_url"}
     | {option.name.replace("-", "_") for option in SERVER_OPTIONS}
 )

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CLEAR_LINE = "\r\x1b[2K"
 _LONGEST_NAME = 30
 _teller: ContextVar[Callable[[float], None] | None] = ContextVar("teller", default=None)
+_drawn: ContextVar[Progress | None] = ContextVar("drawn", default=None)
 
 
 def tell_part(done: float, total: float) -> None:
@@ -28,6 +29,15 @@ def tell_part(done: float, total: float) -> None:
     tell = _teller.get()
     if tell is not None and total > 0:
         tell(min(max(done / total, 0.0), 1.0))
+
+
+def say_aside(text: str, *, error: bool = False) -> None:
+    """Write on standard output, or error, between what is drawn; to be called as `tell_part` is."""
+    progress = _drawn.get()
+    with progress.aside() if progress else nullcontext():
+        stream = sys.stderr if error else sys.stdout
+        stream.write(text)
+        stream.flush()
 
 
 def is_watched(args: argparse.Namespace) -> bool:
@@ -55,6 +65,7 @@ class Progress:
         self._total, self._bar = total, _bar(color) if shown else None
         self._parts: dict[str, float] = {}
         self._finished, self._began, self._changing = 0, time.monotonic(), threading.Lock()
+        self._speaking = threading.RLock()
 
     def __enter__(self) -> Progress:
         if self._bar:
@@ -73,11 +84,13 @@ class Progress:
     def working_on(self, name: str) -> Iterator[None]:
         """While an input is worked on; `tell_part` tells of this one within."""
         token = _teller.set(lambda share: self._update(name, share))
+        drawn = _drawn.set(self)
         self._update(name, 0.0)
         try:
             yield
         finally:
             _teller.reset(token)
+            _drawn.reset(drawn)
             with self._changing:
                 self._parts.pop(name, None)
 
@@ -89,14 +102,15 @@ class Progress:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """While something else is written on the terminal."""
-        if self._bar:
-            self._bar.stop()
-        try:
-            yield
-        finally:
+        """While something else is written on the terminal, by one thread at a time."""
+        with self._speaking:
             if self._bar:
-                self._bar.start()
+                self._bar.stop()
+            try:
+                yield
+            finally:
+                if self._bar:
+                    self._bar.start()
 
     def _update(self, name: str, share: float) -> None:
         with self._changing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,12 @@ class Reporter:
         """Tell of results that are there, made now or skipped."""
         self.counts[status] += 1
         self.progress.finish_one()
-        if self.as_json:
-            named = {ending.strip(".").replace(".", "_"): str(target) for ending, target in outputs.items()}
-            self._print_json(one, status, sha256=sha256, outputs=named, **said)
-            return
         with self.progress.aside():
-            if status == DONE:
-                for warning in said["warnings"]:
-                    sys.stderr.write(f"{printable(one.name)}: warning: {printable(warning)}\n")
-            if status == DONE and not self.quiet:
-                files = "".join(f"  {printable(target)}\n" for target in outputs.values())
-                _say(f"{printable(one.name)}: {printable(line)}\n{files}")
+            if self.as_json:
+                named = {ending.strip(".").replace(".", "_"): str(target) for ending, target in outputs.items()}
+                self._print_json(one, status, sha256=sha256, outputs=named, **said)
+            elif status == DONE:
+                self._tell(one, line, outputs, said["warnings"])
 
     def failed(self, one: Input, error: ClientError) -> None:
         """Tell of an input that has no results; the same words are said once when many fail of one cause."""
@@ -74,6 +69,14 @@ class Reporter:
         words = {DONE: "done", SKIPPED: "there already (--overwrite makes them again)", FAILED: "failed"}
         parts = [f"{self.counts[status]} {word}" for status, word in words.items() if self.counts[status]]
         _say(", ".join(parts) + "\n")
+
+    def _tell(self, one: Input, line: str, outputs: Mapping[str, Path], warnings: Sequence[str]) -> None:
+        name = printable(one.name)
+        for warning in warnings:
+            sys.stderr.write(f"{name}: warning: {printable(warning)}\n")
+        if not self.quiet:
+            files = "".join(f"  {printable(target)}\n" for target in outputs.values())
+            _say(f"{name}: {printable(line)}\n{files}")
 
     def _print_json(self, one: Input, status: str, **content: Any) -> None:
         record = {

@@ -1,64 +1,178 @@
-"""One person's voice out of a recording, by a photo of the face.
+"""One person's voice out of recordings and videos, chosen by the face.
 
-  avedge separate meeting.wav --face anna.jpg    out/meeting.voice.wav and out/meeting.spectrogram.png
-  avedge separate interview.mp4 --json           sound and face both from the video
+  avedge separate meeting.wav --face anna.jpg       out/meeting.voice.wav and out/meeting.spectrogram.png
+  avedge separate interview.mp4 --video             sound and face from the video; a video with only that voice too
+  avedge separate debate.mp4 --every-face           a voice, and the crop of the face, for everybody who is seen
+  avedge separate talks/ --identity people/anna.identity --json
+  cat meeting.wav | avedge separate - --face anna.jpg
 
-Recordings: WAV, FLAC, or the sound of MP4, MKV, MPEG, M4A, MP3, OGG ...; 0.1 s to 30 min, any rate from 4 to 192 kHz.
-The voice comes back mono, at the recording's rate and length. Photos: JPEG or PNG with a face that looks at the camera.
+Recordings: WAV, FLAC, or the sound of MP4, MKV, MPEG, M4A, MP3, OGG ...; from 0.1 s to 24 hours in the same memory, at
+any rate from 4 to 192 kHz. The voice comes back mono, at the recording's rate and length; what it holds above 8 kHz is
+lost. Photos: JPEG or PNG with a face that looks at the camera. Faces of a video are found over its whole length and
+counted from left to right. Nothing but the results is kept: no sound, no picture, no face.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.commands.batch import Report, add_batch_arguments, batch_of
+from clients.commands.inputs import RECORDINGS, VIDEOS
+from clients.commands.options import server_of, settings_of
+from clients.commands.progress import greet, tell_part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clients.separation.identity import FaceIdentity
+    from clients.separation.job import Speaker
+    from clients.separation.result import SeparatedFile
     from clients.separator import SpeechSeparator
 
-VOICE, SPECTROGRAM = ".voice.wav", ".spectrogram.png"
+VOICE, SPECTROGRAM, CROP = ".voice.wav", ".spectrogram.png", ".png"
+_VIDEOS = (".voice.mp4", ".voice.mkv")
+_MOST_FACES = 16  # voices of one input
+_USAGE = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge separate`."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="recording or video")
-    group = parser.add_argument_group("face")
-    group.add_argument(
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="recording or video; a folder, a pattern, or - for stdin"
+    )
+    group = parser.add_argument_group("whose voice")
+    who = group.add_mutually_exclusive_group()
+    who.add_argument(
         "--face", type=Path, metavar="PHOTO", help="photo or video of the person to hear; a video input has its own"
     )
-    group.add_argument(
+    who.add_argument("--identity", type=Path, metavar="FILE", help="a face that `avedge enroll` stored")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
         "--face-index", type=int, metavar="N", help="which face, where there are several: from left to right, from 0"
     )
-    group.add_argument("--face-crop", action="store_true", help="the photo is cut to the face already; look for none")
+    which.add_argument("--every-face", action="store_true", help="a voice for each face of the video, or of --face")
+    which.add_argument("--face-crop", action="store_true", help="the photo is cut to the face already; look for none")
+    group = parser.add_argument_group("what comes out")
+    group.add_argument("--float32", action="store_true", help="voices as 32-bit floats, which no peak makes quieter")
+    group.add_argument("--video", action="store_true", help="the video too, its pictures as they are, with the voice")
+    group.add_argument("--no-plot", action="store_true", help="no spectrograms")
     add_batch_arguments(parser, "out")
 
 
 def run(args: argparse.Namespace) -> int:
     """Separate every input; see `clients.commands.batch.Batch.run` for the exit code."""
-    from clients.separator import SpeechSeparator
+    if args.identity and (args.face_index is not None or args.every_face or args.face_crop):
+        sys.stderr.write(
+            "avedge separate: error: --identity is one face already; leave the other options of a face out\n"
+        )
+        raise SystemExit(_USAGE)
+    greet(args, "separate")
+    from clients.separator import FaceIdentity, SpeechSeparator
 
-    with SpeechSeparator(args.url, timeout_s=args.timeout) as separator:
-        return batch_of(args, "separate", (VOICE, SPECTROGRAM)).run(
-            args.inputs, lambda path, staging: _separate(separator, path, args)
+    identity = FaceIdentity.load(args.identity) if args.identity else None
+    with SpeechSeparator(**server_of(args)) as separator:
+        task = _Task(separator, args, identity)
+        return batch_of(args, "separate", task.endings, RECORDINGS | VIDEOS).run(
+            args.inputs, task.separate, lambda: settings_of(args, separator, separator.check(identity))
         )
 
 
-def _separate(separator: SpeechSeparator, path: Path, args: argparse.Namespace) -> Report:
-    from clients.media.sound import write_wav
+class _Task:
+    """What is done with each input."""
 
-    result = separator.separate(path, args.face, face_index=args.face_index, face_crop=args.face_crop)
-    length_s = len(result.speech) / result.sample_rate_hz
-    change_db = result.to_dict()["level_change_db"]
-    level = "silent" if change_db is None else f"{change_db:+.1f} dB against the recording"
-    return Report(
-        line=f"{length_s:.2f} s of voice in {result.timings_s['total']:.2f} s, {level}",
-        result=result.to_dict(),
-        timings_s=result.timings_s,
-        warnings=result.warnings,
-        writers={
-            VOICE: lambda aside: write_wav(aside, result.speech, result.sample_rate_hz),
-            SPECTROGRAM: result.write_plot,
-        },
-    )
+    def __init__(self, separator: SpeechSeparator, args: argparse.Namespace, identity: FaceIdentity | None) -> None:
+        self._separator, self._args, self._identity = separator, args, identity
+        self._of_photo = lru_cache(maxsize=1)(self._find)  # one photo for all inputs is looked at once
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that an input may give."""
+        own = (VOICE, SPECTROGRAM, *_VIDEOS)
+        if not self._args.every_face:
+            return own
+        return tuple(f"{_mark(number)}{ending}" for number in range(_MOST_FACES) for ending in (*own, CROP))
+
+    def separate(self, path: Path, staging: Path) -> Report:
+        """The voices of one input, as files in its staging folder."""
+        speakers = self._speakers(path)
+        voices = [self._voice(path, staging, speaker, number, speakers) for number, speaker in enumerate(speakers)]
+        staged: dict[str, Path] = {}
+        for number, voice in enumerate(voices):
+            mark = _mark(number) if self._args.every_face else ""
+            staged |= {f"{mark}{_ending(kind, file)}": file for kind, file in voice.files.items()}
+        timings_s = {name: sum(voice.timings_s[name] for voice in voices) for name in voices[0].timings_s}
+        return Report(
+            line=_line(voices),
+            result=self._result(voices),
+            timings_s=timings_s,
+            warnings=tuple(self._warnings(voices)),
+            staged=staged,
+        )
+
+    def _speakers(self, path: Path) -> tuple[Speaker, ...]:
+        if self._identity is not None:
+            return (self._identity,)
+        return self._find(path) if self._args.face is None else self._of_photo(self._args.face)
+
+    def _find(self, source: Path) -> tuple[Speaker, ...]:
+        """The faces that are asked for, in a photo or in the input itself."""
+        from clients.separation.speaker import find_faces, find_portrait
+
+        if self._args.every_face:
+            return find_faces(source, most=_MOST_FACES)
+        return (find_portrait(None, source, self._args.face_index, self._args.face_crop),)
+
+    def _voice(
+        self, path: Path, staging: Path, speaker: Speaker, number: int, speakers: tuple[Speaker, ...]
+    ) -> SeparatedFile:
+        """One voice, in a folder of its own."""
+        from clients.separator import Wanted
+
+        folder = staging / f"voice{number}"
+        folder.mkdir()
+        wanted = Wanted(
+            float32=self._args.float32,
+            plot=not self._args.no_plot,
+            video=self._args.video,
+            face=self._args.every_face,
+        )
+
+        def tell(done: float, total: float) -> None:
+            tell_part(number * total + done, len(speakers) * total)
+
+        return self._separator.separate_into(folder, path, speaker, wanted, tell)
+
+    def _result(self, voices: list[SeparatedFile]) -> dict[str, Any]:
+        if not self._args.every_face:
+            return voices[0].to_dict()
+        return {"voices": [{"face": number, **voice.to_dict()} for number, voice in enumerate(voices)]}
+
+    def _warnings(self, voices: list[SeparatedFile]) -> Iterator[str]:
+        """What holds for all voices, then what holds for some."""
+        of_all = [warning for warning in voices[0].warnings if all(warning in voice.warnings for voice in voices)]
+        yield from of_all
+        for number, voice in enumerate(voices):
+            yield from (f"face {number}: {warning}" for warning in voice.warnings if warning not in of_all)
+
+
+def _mark(number: int) -> str:
+    return f".face{number}"
+
+
+def _ending(kind: str, file: Path) -> str:
+    return {"voice": VOICE, "plot": SPECTROGRAM, "video": f".voice{file.suffix}", "face": CROP}[kind]
+
+
+def _line(voices: list[SeparatedFile]) -> str:
+    """For people: how long, how fast, how loud."""
+    levels = [
+        "silent" if voice.level_change_db is None else f"{voice.level_change_db:+.1f} dB against the recording"
+        for voice in voices
+    ]
+    total_s = sum(voice.timings_s["total"] for voice in voices)
+    what = "voice" if len(voices) == 1 else f"{len(voices)} voices"
+    return f"{voices[0].seconds:.2f} s of {what} in {total_s:.2f} s, {', '.join(levels)}"

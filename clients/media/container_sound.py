@@ -17,7 +17,11 @@ from clients.media.tracks import Packets, SoundTrack, promised_sound_s, start_of
 
 
 class ContainerReader(SoundReader):
-    """The first sound track of a video or another container."""
+    """The first sound track of a video or another container.
+
+    Attributes:
+        begins_s: when its first sample is heard, seconds from the container's beginning.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,20 +31,27 @@ class ContainerReader(SoundReader):
             self._promised_s = promised_sound_s(container, stream)
             samples = round(self._promised_s * stream.rate) or None
             super().__init__(name, stream.rate, samples)
-        if samples is not None:
-            limits.require_not_short(name, samples + 1, self.sample_rate_hz)
-            limits.require_stream_duration(name, self._promised_s)
+            if samples is not None:
+                limits.require_not_short(name, samples + 1, self.sample_rate_hz)
+                limits.require_stream_duration(name, self._promised_s)
+            track = self._track(container, stream)
+            next(track.pieces(Packets(container, [stream]).of(stream)), None)
+            self.begins_s = track.begins_s
 
-    def _decoded(self) -> Generator[Samples, None, None]:
+    def pieces(self) -> Generator[Samples, None, None]:
+        """See `SoundReader`."""
         with opened(self._path) as container:
             stream = sound_stream(container, self.name)
-            track = SoundTrack(stream, self.name, start_of(container), self._promised_s)
+            track = self._track(container, stream)
             for piece in track.pieces(Packets(container, [stream]).of(stream)):
                 if piece is not None:
                     yield piece
         held_s = track.samples / self.sample_rate_hz
         if held_s < 0.9 * self._promised_s - 0.5:  # coders add and cut a little at both ends
             raise wav_check.cut_short(self.name, f"{self._promised_s:.1f} s of sound", f"{held_s:.1f} s")
+
+    def _track(self, container: InputContainer, stream: AudioStream) -> SoundTrack:
+        return SoundTrack(stream, self.name, start_of(container), self._promised_s)
 
 
 def sound_stream(container: InputContainer, name: str) -> AudioStream:

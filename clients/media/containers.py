@@ -15,28 +15,33 @@ from pathlib import Path
 import av
 from av import AudioStream, VideoStream
 from av.container import InputContainer
+from av.stream import Disposition
 
 from clients.errors import BadInput, printable
 from clients.media import limits
 
 FORMATS = "mov,matroska,webm,mpeg,mpegvideo,mpegts,mp3,aac,ogg,avi,flv,asf"
-DECODERS = (
+_PICTURES = (
     "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg1video,mpeg2video,mpeg4,msmpeg4,msmpeg4v2,msmpeg4v1,h263,"
-    "flv,wmv1,wmv2,wmv3,vc1,mjpeg,theora,prores,dnxhd,ffv1,huffyuv,rawvideo,png,"
-    "aac,aac_fixed,aac_latm,mp3,mp3float,mp2,mp2float,mp1,mp1float,opus,libopus,vorbis,libvorbis,flac,alac,ac3,eac3,"
-    "wmav1,wmav2,wmapro,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,speex,libspeex,adpcm_ima_qt,adpcm_ms,"
+    "flv,wmv1,wmv2,wmv3,vc1,mjpeg,theora,prores,dnxhd,ffv1,huffyuv,rawvideo,png"
+)
+_SOUNDS = (
+    "aac,aac_fixed,aac_latm,mp3,mp3float,mp2,mp2float,mp1,mp1float,opus,libopus,vorbis,flac,alac,ac3,eac3,"
+    "wmav1,wmav2,wmapro,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,speex,adpcm_ima_qt,adpcm_ms,"
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8,pcm_s8,"
     "pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd"
 )
+_ALLOWED = frozenset(f"{_PICTURES},{_SOUNDS}".split(","))
+_WITHOUT_PICTURES = {"codec_whitelist": _SOUNDS}
 OPTIONS = {
     "format_whitelist": FORMATS,
-    "codec_whitelist": DECODERS,
+    "codec_whitelist": f"{_PICTURES},{_SOUNDS}",
     "probesize": "5000000",
     "max_streams": str(limits.MAX_TRACKS),
     "max_pixels": str(limits.MAX_VIDEO_PIXELS),
+    "max_samples": str(limits.MAX_RATE_HZ),  # in one packet: a second
     "fflags": "+genpts",
 }
-_ALLOWED = frozenset(DECODERS.split(","))
 
 
 @contextmanager
@@ -44,14 +49,24 @@ def opened(path: Path) -> Iterator[InputContainer]:
     """Open a local file; every complaint of FFmpeg becomes BadInput.
 
     Raises:
-        BadInput: no ordinary file, or none that can be read.
+        BadInput: no ordinary file, none that can be read, or with pictures of an absurd size.
     """
     limits.require_file(path, "a video or a recording")
-    with complaints(printable(path)):
-        # The prefix keeps a name with a colon from being taken for a protocol.
-        options = {**OPTIONS, "protocol_whitelist": "file"}
-        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+    name = printable(path)
+    with complaints(name):
+        with _opened(path, _WITHOUT_PICTURES) as container:
+            for stream in pictures_of(container):
+                if stream.width * stream.height > limits.MAX_VIDEO_PIXELS:
+                    require_size(stream, name)
+        # To know all times, FFmpeg decodes some pictures; it takes memory by their size before it looks at any limit.
+        with _opened(path, {}) as container:
             yield container
+
+
+def _opened(path: Path, options: dict[str, str]) -> InputContainer:
+    options = {**OPTIONS, **options, "protocol_whitelist": "file"}
+    # The prefix keeps a name with a colon from being taken for a protocol.
+    return av.open(f"file:{path}", options=options, metadata_errors="replace")
 
 
 @contextmanager
@@ -90,7 +105,22 @@ def require_decoder(stream: AudioStream | VideoStream, name: str) -> None:
             "convert it, or copy it again if it is damaged",
         )
     # Formats that find their tracks only while reading have not passed these on.
-    context.options = {"max_pixels": OPTIONS["max_pixels"]}
+    context.options = {name: OPTIONS[name] for name in ("max_pixels", "max_samples")}
+
+
+def pictures_of(container: InputContainer) -> list[VideoStream]:
+    """The tracks of pictures; what is on a recording's cover is none."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def require_size(stream: VideoStream, name: str) -> None:
+    """Refuse pictures by the size that the container says, if it does: FLV says it with the pictures only.
+
+    Raises:
+        BadInput: too small or too large.
+    """
+    if stream.width or stream.height:
+        limits.require_picture_size(name, stream.width, stream.height, limits.MAX_VIDEO_PIXELS)
 
 
 class Patience:

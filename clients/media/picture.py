@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -22,7 +24,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 # Start-of-frame markers: all of 0xC0..0xCF but the tables (C4), the extension (C8) and the arithmetic conditions (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN = 0xDA
 _JPEG_ALONE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_MAX_SEGMENTS = 10_000  # of metadata before the pixels
+_MAX_SCANS = 100  # a progressive JPEG has about ten
 
 
 def load_picture(source: str | Path | NDArray[Any]) -> Picture:
@@ -56,8 +61,7 @@ def _checked_array(array: NDArray[Any]) -> Picture:
 
 def _read(path: Path) -> Picture:
     limits.require_file(path, WANTED)
-    name = printable(path)
-    size = path.stat().st_size
+    name, size = printable(path), path.stat().st_size
     if size > limits.MAX_PICTURE_BYTES:
         raise BadInput(
             f"{name} has {size:,} bytes",
@@ -65,20 +69,30 @@ def _read(path: Path) -> Picture:
             "it would fill the memory",
             "save it smaller",
         )
-    data = path.read_bytes()
-    if data.startswith(_PNG):
-        width, height = _png_size(data, name)
-    elif data.startswith(_JPEG):
-        width, height = _jpeg_size(data, name)
-    else:
-        raise BadInput(
-            f"{name} begins with {data[:8]!r}, which is neither JPEG nor PNG",
-            WANTED,
-            "a file is known by its content, not by its name",
-            "convert it",
-        )
-    limits.require_picture_size(name, width, height)
+    with path.open("rb") as file:
+        # What its head refuses is not read any further.
+        require_whole = _check_head(file, name)
+        file.seek(0)
+        data = file.read()
+    require_whole(data, name)
     return _decode(data, name)
+
+
+def _check_head(file: BinaryIO, name: str) -> Callable[[bytes, str], None]:
+    """Refuse a picture by its head; gives what checks all of it."""
+    head = file.read(8)
+    if head == _PNG:
+        _check_png_head(file, name)
+        return _require_whole_png
+    if head.startswith(_JPEG):
+        _check_jpeg_head(file, name)
+        return _require_whole_jpeg
+    raise BadInput(
+        f"{name} begins with {head!r}, which is neither JPEG nor PNG",
+        WANTED,
+        "a file is known by its content, not by its name",
+        "convert it",
+    )
 
 
 def _decode(data: bytes, name: str) -> Picture:
@@ -91,57 +105,102 @@ def _decode(data: bytes, name: str) -> Picture:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _png_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height from the header, once every chunk up to the last is there and its checksum holds."""
-    position, size = len(_PNG), None
+def _check_png_head(file: BinaryIO, name: str) -> None:
+    """The size, and that it is one picture."""
+    for number in range(_MAX_SEGMENTS):
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        length, tag = struct.unpack(">I4s", head)
+        if (tag == b"IHDR") != (number == 0):
+            break
+        if tag == b"IDAT":
+            return
+        body = file.read(8) if tag in (b"IHDR", b"acTL") else b""
+        if tag == b"IHDR" and len(body) == 8:
+            limits.require_picture_size(name, *struct.unpack(">II", body))
+        if tag == b"acTL" and len(body) == 8 and struct.unpack(">I", body[:4])[0] > 1:
+            raise _animated(name, struct.unpack(">I", body[:4])[0])
+        file.seek(length + 4 - len(body), os.SEEK_CUR)
+    raise _cut_short(name, file.seek(0, os.SEEK_END))
+
+
+def _require_whole_png(data: bytes, name: str) -> None:
+    """Every chunk up to the last is there and its checksum holds."""
+    position = len(_PNG)
     while position + 12 <= len(data):
         length, tag = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
             break
-        if tag == b"IHDR" and length == 13:
-            size = struct.unpack_from(">II", data, position + 8)
-            limits.require_picture_size(name, *size)  # before any more work is put into it
-        if zlib.crc32(data[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise BadInput(
                 f"{name} is damaged: the checksum of its part {tag!r} is wrong",
                 WANTED,
                 "pixels are lost",
                 "copy it again",
             )
-        if tag == b"IEND" and size is not None:
-            return size[0], size[1]
+        if tag == b"IEND":
+            return
         position = end
     raise _cut_short(name, len(data))
 
 
-def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height from the frame header, once the end of the picture is seen behind its data."""
-    size = None
-    for marker, start in _jpeg_segments(data):
-        if marker in _JPEG_FRAMES and start + 7 <= len(data):
-            height, width = struct.unpack_from(">HH", data, start + 3)
-            size = width, height
-        # Compressed data follows, in which 0xFF never stands before 0xD9: what is found is the picture's own end.
-        if marker == 0xDA and size is not None and data.rfind(b"\xff\xd9", start) >= 0:
-            return size
-    raise _cut_short(name, len(data))
+def _check_jpeg_head(file: BinaryIO, name: str) -> None:
+    """The size."""
+    for marker in _jpeg_segments(file):
+        body = file.read(5) if marker in _JPEG_FRAMES else b""
+        if len(body) == 5:
+            height, width = struct.unpack(">HH", body[1:])
+            limits.require_picture_size(name, width, height)
+            return
+    raise _cut_short(name, file.seek(0, os.SEEK_END))
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and start of every segment, up to the compressed data."""
+def _require_whole_jpeg(data: bytes, name: str) -> None:
+    """The end of the picture is there behind its data, and not too many passes over it."""
+    # Compressed data, in which 0xFF never stands before 0xD9 or 0xDA, begins behind the last segment.
+    file = io.BytesIO(data)
+    markers = list(_jpeg_segments(file))
+    if markers[-1:] != [_JPEG_SCAN] or data.rfind(b"\xff\xd9", file.tell()) < 0:
+        raise _cut_short(name, len(data))
+    scans = data.count(bytes((0xFF, _JPEG_SCAN)), file.tell())
+    if scans > _MAX_SCANS:
+        raise BadInput(
+            f"{name} goes over its pixels {scans:,} times",
+            f"at most {_MAX_SCANS} times",
+            "each one takes as long as a whole picture",
+            "save it again",
+        )
+
+
+def _jpeg_segments(file: BinaryIO) -> Iterator[int]:
+    """Marker of every segment up to the compressed data; the file stands behind the segment's length."""
     position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
+    for _ in range(_MAX_SEGMENTS):
+        file.seek(position)
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xFF:
+            return
+        if head[1] == 0xFF:  # fill byte
             position += 1
-        elif marker in _JPEG_ALONE:
+        elif head[1] in _JPEG_ALONE:
             position += 2
         else:
-            yield marker, position + 2
-            if marker == 0xDA:
+            yield head[1]
+            if head[1] == _JPEG_SCAN:
+                file.seek(position + 4)
                 return
-            position += 2 + int(struct.unpack_from(">H", data, position + 2)[0])
+            position += 2 + int(struct.unpack(">H", head[2:])[0])
+
+
+def _animated(name: str, pictures: int) -> BadInput:
+    return BadInput(
+        f"{name} is an animation of {pictures:,} pictures",
+        WANTED,
+        "which of them is meant would be guessed at",
+        "save the one that is meant",
+    )
 
 
 def _cut_short(name: str, size: int) -> BadInput:

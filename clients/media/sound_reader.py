@@ -63,7 +63,7 @@ class SoundReader(ABC):
 
     def _checked(self, samples: int) -> Generator[Samples, None, None]:
         heard, energy = 0, 0.0
-        for block in rechunked(self._decoded(), samples):
+        for block in rechunked(self.pieces(), samples):
             require_finite(block, self.name, heard, self.sample_rate_hz)
             heard += len(block)
             limits.require_stream_duration(self.name, heard / self.sample_rate_hz)
@@ -73,8 +73,12 @@ class SoundReader(ABC):
         require_audible(self.name, math.sqrt(energy / heard), heard / self.sample_rate_hz)
 
     @abstractmethod
-    def _decoded(self) -> Generator[Samples, None, None]:
-        """The samples from the beginning, in pieces of any length."""
+    def pieces(self) -> Generator[Samples, None, None]:
+        """The recording from its beginning, each (n,) as the decoder gives it; what the samples are is not looked at.
+
+        Raises:
+            BadInput: damaged, or cut short.
+        """
 
 
 class PlainReader(SoundReader):
@@ -105,7 +109,8 @@ class PlainReader(SoundReader):
                 "check the microphone, the channel and the cable",
             )
 
-    def _decoded(self) -> Generator[Samples, None, None]:
+    def pieces(self) -> Generator[Samples, None, None]:
+        """See `SoundReader`."""
         held = 0
         with _opened(self._path, self.name) as file:
             try:

@@ -60,8 +60,9 @@ class Packets:
             following = next(self._source, None)
             if following is None:
                 return
-            self._waiting[following.stream_index].append(following)
-            self._bytes[following.stream_index] += following.size
+            index = following.stream.index  # the mark of the end has no other
+            self._waiting[index].append(following)
+            self._bytes[index] += following.size
 
     def _others_wait(self, index: int) -> bool:
         for other, waiting in self._waiting.items():
@@ -81,10 +82,11 @@ class PictureTrack:
         stream: the track.
         name: how messages call the file.
         start_s: the container's first moment in its own time.
+        endless: it may be longer than 24 h.
     """
 
-    def __init__(self, stream: VideoStream, name: str, start_s: float) -> None:
-        self._stream, self._name, self._start_s = stream, name, start_s
+    def __init__(self, stream: VideoStream, name: str, start_s: float, *, endless: bool = False) -> None:
+        self._name, self._start_s, self._endless = name, start_s, endless
         self._step_s = 1 / float(stream.average_rate or 25)
         self._last_s: float | None = None
         self._patience = Patience(name)
@@ -123,7 +125,8 @@ class PictureTrack:
         if last_s is not None and (time_s is None or time_s < last_s):
             time_s = last_s + self._step_s
         self._last_s = time_s = max(0.0, time_s or 0.0)
-        limits.require_stream_duration(self._name, time_s)
+        if not self._endless:
+            limits.require_stream_duration(self._name, time_s)
         self._in_second = self._in_second + 1 if int(time_s) == self._second else 1
         self._second = int(time_s)
         limits.require_frame_rate(self._name, self._in_second)

@@ -3,10 +3,12 @@
 Times are seconds from the video's beginning, as a player shows it: where pictures come at uneven steps or one is
 missing, the one before stays on the screen. Pictures are turned as the video says.
 
-    pictures   0----1----2-------4----5----          what the file holds
-    every_s    ^        ^        ^        ^          0, 1, 2 or 4, 5: what is on the screen at these moments
-    sound      [--------)                            the second around the first one, which cannot begin before it,
-                   [--------)                        and around the second one
+    pictures        A   B     C        D        what the file holds, at uneven steps
+    every second    A     B     C     C         what a player shows
+    their sound     [-----)     |     |         a second around each; the first one's cannot begin before the video
+                       [--|--)  |     |
+                             [--|--)  |
+                                   [--|--)
 
 H, W: pixels, upright. N: samples.
 """
@@ -19,31 +21,30 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 import av
 import numpy as np
 from av import AudioStream, VideoStream
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
-from clients.errors import BadInput, printable
-from clients.media import kinds, limits
-from clients.media.containers import opened, require_decoder
+from clients.errors import printable
+from clients.media import limits
+from clients.media.containers import opened
 from clients.media.resampling import Samples
 from clients.media.tracks import Packets, PictureTrack, SoundTrack, start_of
-
-T = TypeVar("T")
-Timed = tuple[float, T]
+from clients.media.video_frames import NEAR_S, T, Timed, rotation_of, shown_at, upright
+from clients.media.video_head import (
+    duration_of,
+    frame_rate_of,
+    no_pictures,
+    picture_stream,
+    readable_sound,
+    require_container,
+)
 
 _SHARES = (0.5, 0.25, 0.75, 0.1, 0.9)  # where in a video a face is looked for, in this order
 _SEEK_STEPS_S = (0.0, 10.0, 60.0)  # how much earlier is tried where a jump lands behind the moment that is wanted
-_NEAR_S = 0.0005  # containers round times to milliseconds
-_USUAL_RATE = 25.0
-_UNSPECIFIED_COLOUR = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
-_SD_LINES = 576  # pictures with more lines are taken for BT.709 where they do not say, as players do
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,9 @@ class VideoReader:
 
     def close(self) -> None:
         """Let go of the file, also when it was not read to its end."""
+        self._end_pass()
+
+    def _end_pass(self) -> None:
         if self._pass is not None:
             self._pass.close()
 
@@ -125,7 +129,7 @@ class VideoReader:
         Raises:
             BadInput: damaged, or too large, too long or with too many pictures behind a head that promised less.
         """
-        self.close()
+        self._end_pass()
         self._pass = frames = self._frames(every_s, start_s)
         return frames
 
@@ -139,7 +143,7 @@ class VideoReader:
         Raises:
             BadInput: as for `frames`. Damaged sound becomes silence.
         """
-        self.close()
+        self._end_pass()
         self._pass = seconds = self._seconds(every_s, sound_s)
         return seconds
 
@@ -150,15 +154,16 @@ class VideoReader:
     def _read_head(self) -> None:
         with self._container() as container:
             stream = picture_stream(container, self.name)
-            self.frame_rate = _frame_rate(stream, self.name)
-            self.duration_s = _duration_s(container, stream)
+            self._start_s = start_of(container)
+            self.frame_rate = frame_rate_of(stream, self.name)
+            self.duration_s = duration_of(container, stream)
             limits.require_stream_duration(self.name, self.duration_s or 0.0)
-            sound = _sound_stream(container)
+            sound = readable_sound(container)
             self.sound_rate_hz = None if sound is None else sound.rate
-            first = next(self._decoded(container, stream, [stream]), None)
+            first = next(self._decoded(container, stream), None)
             if first is None:
-                raise _no_pictures(self.name, "holds no picture that can be decoded")
-            self.rotation = _rotation(first[1])
+                raise no_pictures(self.name, "holds no picture that can be decoded")
+            self.rotation = rotation_of(first[1])
             self.height, self.width = upright(first[1]).shape[:2]
 
     def _frames(self, every_s: float | None, start_s: float) -> Generator[VideoFrame, None, None]:
@@ -166,15 +171,15 @@ class VideoReader:
             stream = picture_stream(container, self.name)
             decoded = self._from(container, stream, start_s)
             for time_s, frame in decoded if every_s is None else self._shown(decoded, every_s, start_s):
-                if time_s >= start_s - _NEAR_S:
+                if time_s >= start_s - NEAR_S:
                     yield VideoFrame(time_s, upright(frame))
 
     def _seconds(self, every_s: float, sound_s: float) -> Generator[VideoSecond, None, None]:
         with self._container() as container:
-            stream, sound = picture_stream(container, self.name), _sound_stream(container)
+            stream, sound = picture_stream(container, self.name), readable_sound(container)
             packets = Packets(container, [stream] if sound is None else [stream, sound])
-            track = self._track = PictureTrack(stream, self.name, start_of(container))
-            heard = None if sound is None else _Heard(container, sound, packets, self.name)
+            track = self._track = self._pictures(stream)
+            heard = None if sound is None else _Heard(sound, packets, self.name, self._start_s, self.duration_s)
             for time_s, frame in self._shown(track.frames(packets.of(stream)), every_s, 0.0):
                 around = None if heard is None else heard.between(max(0.0, time_s - 0.5), sound_s)
                 yield VideoSecond(time_s, upright(frame), around)
@@ -182,21 +187,22 @@ class VideoReader:
     def _from(self, container: InputContainer, stream: VideoStream, start_s: float) -> Iterator[Timed[av.VideoFrame]]:
         """All pictures from the last one at or before a moment on, and maybe some before it."""
         if start_s <= 0:
-            return self._decoded(container, stream, [stream])
+            return self._decoded(container, stream)
         for earlier_s in _SEEK_STEPS_S:
-            container.seek(int((start_of(container) + max(0.0, start_s - earlier_s)) * av.time_base))
-            decoded = self._decoded(container, stream, [stream])
+            container.seek(int((self._start_s + max(0.0, start_s - earlier_s)) * av.time_base))
+            decoded = self._decoded(container, stream)
             first = next(decoded, None)
             if first is not None and first[0] <= start_s:
                 return chain([first], decoded)
-        container.seek(int(start_of(container) * av.time_base))
-        return self._decoded(container, stream, [stream])
+        container.seek(int(self._start_s * av.time_base))
+        return self._decoded(container, stream)
 
-    def _decoded(
-        self, container: InputContainer, stream: VideoStream, streams: list[AudioStream | VideoStream]
-    ) -> Iterator[Timed[av.VideoFrame]]:
-        self._track = PictureTrack(stream, self.name, start_of(container))
-        return self._track.frames(Packets(container, streams).of(stream))
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[Timed[av.VideoFrame]]:
+        self._track = self._pictures(stream)
+        return self._track.frames(Packets(container, [stream]).of(stream))
+
+    def _pictures(self, stream: VideoStream) -> PictureTrack:
+        return PictureTrack(stream, self.name, self._start_s)
 
     def _shown(self, frames: Iterable[Timed[T]], every_s: float, start_s: float) -> Iterator[Timed[T]]:
         return shown_at(frames, every_s, start_s, 1 / self.frame_rate)
@@ -205,8 +211,10 @@ class VideoReader:
 class _Heard:
     """The sound of a video, asked for by stretches whose beginnings never fall."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream, packets: Packets, name: str) -> None:
-        self._track = SoundTrack(stream, name, start_of(container), _duration_s(container, stream) or 0.0)
+    def __init__(
+        self, stream: AudioStream, packets: Packets, name: str, start_s: float, promised_s: float | None
+    ) -> None:
+        self._track = SoundTrack(stream, name, start_s, promised_s or 0.0)
         self._pieces = self._track.pieces(packets.of(stream), skip_damaged=True)
         self._rate_hz = stream.rate
         self._held = np.zeros(0, np.float32)
@@ -236,19 +244,6 @@ class _Heard:
         return np.asarray(np.concatenate((before, wanted)), np.float32)
 
 
-def has_pictures(path: Path) -> bool:
-    """Whether a file is a video; a recording with a picture on its cover is none.
-
-    Raises:
-        BadInput: a container that cannot be opened.
-    """
-    with path.open("rb") as file:
-        if not kinds.is_container(file.read(kinds.HEAD_BYTES)):
-            return False
-    with opened(path) as container:
-        return _picture_streams(container) != []
-
-
 def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     """Some pictures of a video, the middle one first, each (H, W, 3) RGB.
 
@@ -266,104 +261,3 @@ def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
             frame = next((frame for frame in container.decode(stream) if frame.key_frame), None)
             if frame is not None:
                 yield upright(frame)
-
-
-def shown_at(frames: Iterable[Timed[T]], every_s: float, start_s: float, step_s: float) -> Iterator[Timed[T]]:
-    """What is on the screen at regular moments.
-
-    Args:
-        frames: pictures with their times, which never fall.
-        every_s: from one moment to the next.
-        start_s: the first one.
-        step_s: how long the last picture stays.
-
-    Yields:
-        the moment, and the last picture up to it; for moments before the first picture, that one.
-    """
-    number, shown, last_s = 0, None, 0.0
-    for time_s, frame in frames:
-        while shown is not None and start_s + number * every_s < time_s - _NEAR_S:
-            yield start_s + number * every_s, shown[0]
-            number += 1
-        shown, last_s = (frame,), time_s
-    while shown is not None and start_s + number * every_s < last_s + step_s - _NEAR_S:
-        yield start_s + number * every_s, shown[0]
-        number += 1
-
-
-def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """A decoded frame as (H, W, 3) RGB, turned as it says."""
-    untold = frame.colorspace == _UNSPECIFIED_COLOUR and frame.height > _SD_LINES
-    rgb = frame.to_ndarray(format="rgb24", src_colorspace=Colorspace.ITU709 if untold else None)
-    return np.ascontiguousarray(np.rot90(rgb, _rotation(frame) // 90), np.uint8)
-
-
-def picture_stream(container: InputContainer, name: str) -> VideoStream:
-    """A container's first track of pictures, when it can be read.
-
-    Raises:
-        BadInput: none, or too large, or of a coding that is not read.
-    """
-    streams = _picture_streams(container)
-    if not streams:
-        raise _no_pictures(name, "has no pictures")
-    require_decoder(streams[0], name)
-    limits.require_picture_size(name, streams[0].width, streams[0].height, limits.MAX_VIDEO_PIXELS)
-    return streams[0]
-
-
-def require_container(path: Path) -> None:
-    """Refuse what is no container by its first bytes.
-
-    Raises:
-        BadInput: no ordinary file, or of another kind.
-    """
-    limits.require_file(path, "a video")
-    with path.open("rb") as file:
-        head = file.read(kinds.HEAD_BYTES)
-    if not kinds.is_container(head):
-        raise BadInput(
-            f"{printable(path)} begins with {head[:8]!r}, which no video does",
-            "a video (MP4, MOV, MKV, WebM, MPEG, AVI ...)",
-            "a file is known by its content, not by its name",
-            "give the video itself, or convert it to MP4",
-        )
-
-
-def _picture_streams(container: InputContainer) -> list[VideoStream]:
-    """Without covers."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-
-
-def _sound_stream(container: InputContainer) -> AudioStream | None:
-    """The first sound track, if it can be read."""
-    for stream in container.streams.audio[:1]:
-        try:
-            require_decoder(stream, "")
-            limits.require_sound_format("", channels=stream.codec_context.channels, rate_hz=stream.rate)
-        except BadInput:
-            return None
-        return stream
-    return None
-
-
-def _frame_rate(stream: VideoStream, name: str) -> float:
-    rate = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
-    limits.require_frame_rate(name, rate)
-    return rate
-
-
-def _duration_s(container: InputContainer, stream: AudioStream | VideoStream) -> float | None:
-    if container.duration:
-        return container.duration / av.time_base
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return None
-
-
-def _rotation(frame: av.VideoFrame) -> int:
-    return round(frame.rotation / 90) * 90 % 360
-
-
-def _no_pictures(name: str, what: str) -> BadInput:
-    return BadInput(f"{name} {what}", "a video", "there is no face in sound", "give a photo with --face")

@@ -89,6 +89,7 @@ class FileJob(Job):
 
     def result(self) -> SeparatedFile:
         """Finish the files, after the last block; they lie in the staging folder, under the names of their kinds."""
+        facts = self.facts(is_integer=not self._wanted.float32)
         self._scratch.close()
         files = {VOICE: self._finished_voice()}
         if self._picture:
@@ -99,7 +100,7 @@ class FileJob(Job):
             _write_picture(files[FACE], self.face)
         if self._wanted.video:
             files[VIDEO] = self._finished_video()
-        return SeparatedFile(files=files, **self.facts(is_integer=not self._wanted.float32))
+        return SeparatedFile(files=files, **facts)
 
     def _finished_voice(self) -> Path:
         """The voice at the level that its format can hold, which is known only now."""

@@ -48,8 +48,8 @@ class SpeakerChoice:
         return find_portrait(mixture, self.face, self.face_index, self.face_crop)
 
 
-def model_of(speaker: Speaker) -> str:
-    """The served ensemble that takes such a speaker."""
+def model_of(speaker: Speaker | None) -> str:
+    """The served ensemble that takes such a speaker; that of faces where there is none yet."""
     return BY_IDENTITY if isinstance(speaker, FaceIdentity) else BY_FACE
 
 
@@ -136,7 +136,8 @@ class Job:
             "attention_mean": self._voice.attention_mean,
             "frame_s": self._model.frame_s,
             "face": self.face,
-            "face_box": portrait.box if portrait else None,
+            "face_box": portrait.place if portrait else None,
+            "face_time_s": portrait.time_s if portrait else None,
             "windows": self._stream.windows,
             "model": self._model.served,
             "timings_s": {"read": self._read_s, "server": ended - self._asked, "total": ended - self._began},

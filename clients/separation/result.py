@@ -33,7 +33,8 @@ class SeparatedVoice:
     attention_mean: float  # 0..1: how much of the face went into the answer
     frame_s: float  # seconds from one value of the attention to the next
     face: Picture | None  # the crop that was sent; None where an identity was
-    face_box: FaceBox | None  # where it was in the photo; None for a given crop and for an identity
+    face_box: FaceBox | None  # where it was in the photo or video; None for a given crop and for an identity
+    face_time_s: float | None  # when it was there, of a video
     windows: int  # requests that the recording was cut into
     model: ServedModel = field(repr=False)
     timings_s: dict[str, float]
@@ -54,6 +55,7 @@ class SeparatedVoice:
             "attention_mean": round(self.attention_mean, 6),
             "chosen_by": "identity" if self.face is None else "face",
             "face_box": self.face_box.to_dict() if self.face_box else None,
+            "face_time_s": None if self.face_time_s is None else round(self.face_time_s, 3),
             "windows": self.windows,
             "model": self.model.name,
             "model_versions": list(self.model.versions),

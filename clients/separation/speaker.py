@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import BadInput, printable
-from clients.media import faces, video
+from clients.media import faces, kinds, limits
 from clients.media.picture import Picture, load_picture
+
+if TYPE_CHECKING:
+    from clients.media.video import VideoFrame, VideoReader
 
 Source = str | Path | NDArray[Any]
 
+MOST_FACES = 16
 SMALL_FACE_PIXELS = 64  # wide; the crop around it is 90 pixels, which have to be stretched to 224
+_FEWEST_LOOKS, _MOST_LOOKS = 8, 120  # at a video; between them one each second
 
 
 @dataclass(frozen=True)
 class Portrait:
     """One face."""
 
-    picture: Picture  # (H, W, 3)
-    box: faces.FaceBox | None  # where the face is; None: the picture is cut to it already
+    picture: Picture  # (H, W, 3); of a video the part around the face
+    box: faces.FaceBox | None  # where the face is in `picture`; None: it is cut to the face already
+    place: faces.FaceBox | None = None  # in the whole photo or video picture
+    time_s: float | None = None  # of the video's picture
+    seen: int | None = None  # looks at the video in which the face was found
 
     def crop(self, size: int) -> Picture:
         """What the network sees, (size, size, 3)."""
@@ -35,9 +45,13 @@ class Portrait:
         if width >= SMALL_FACE_PIXELS:
             return ()
         return (
-            f"the face is {width} pixels wide, and less than {SMALL_FACE_PIXELS} show little of it; "
-            "a photo from nearer, or of more pixels, would choose the voice more surely",
+            f"the face is {width} pixels wide, and less than {SMALL_FACE_PIXELS} show little of it; a photo from "
+            "nearer, or of more pixels, would choose the voice more surely",
         )
+
+    def __str__(self) -> str:
+        when = "" if self.time_s is None else f" at {self.time_s:.1f} s, seen in {self.seen} looks"
+        return f"{self.place}{when}"
 
 
 def find_portrait(mixture: Source | None, face: Source | Portrait | None, index: int | None, is_crop: bool) -> Portrait:
@@ -47,7 +61,7 @@ def find_portrait(mixture: Source | None, face: Source | Portrait | None, index:
         mixture: the recording; asked for a face only where it is a video and no `face` is given.
         face: photo or video, or an array (H, W, 3); a portrait is given back as it is.
         index: which face, where there are several.
-        is_crop: the picture is cut to the face already.
+        is_crop: the picture is cut to the face already; of a video, one of its pictures.
 
     Raises:
         BadInput: no face; several, and none chosen; no picture at all.
@@ -57,48 +71,116 @@ def find_portrait(mixture: Source | None, face: Source | Portrait | None, index:
     source = mixture if face is None else face
     if source is None or (face is None and isinstance(mixture, np.ndarray)):
         raise _no_face("Sound came as an array without a face")
-    if not isinstance(source, np.ndarray) and Path(source).is_file() and video.has_pictures(Path(source)):
-        return _of_video(Path(source), index, is_crop)
-    if face is None:
-        raise _no_face(f"{printable(str(mixture))} is a recording without pictures, and no face was given")
-    photo = load_picture(face)
     if is_crop:
-        return Portrait(photo, None)
-    name = "the array" if isinstance(face, np.ndarray) else printable(str(face))
-    return Portrait(photo, faces.choose_face(photo, name, index))
+        return Portrait(_picture(source), None)
+    found = _faces_in(source)
+    name = _name(source)
+    if not found:
+        raise _not_found(name)
+    listed = "; ".join(f"{number}: {portrait}" for number, portrait in enumerate(found))
+    if index is not None and not 0 <= index < len(found):
+        raise BadInput(
+            f"There is no face {index} in {name}; found {listed}",
+            f"an index from 0 to {len(found) - 1}",
+            "the voice is chosen by it",
+            "name one of them",
+        )
+    if index is None and len(found) > 1:
+        raise BadInput(
+            f"{len(found)} faces were found in {name}, from left to right {listed}",
+            "one face",
+            "the voice is chosen by it",
+            "say which one with --face-index, or take --every-face for the voice of each",
+        )
+    return found[index or 0]
 
 
-def find_faces(source: Source) -> tuple[Portrait, ...]:
+def find_faces(source: Source, *, most: int = MOST_FACES) -> tuple[Portrait, ...]:
     """Everybody whose face is shown, from left to right.
 
     Args:
         source: photo, video or array (H, W, 3).
+        most: how many there may be.
 
     Raises:
-        BadInput: nobody's is.
+        BadInput: nobody's is, or too many are.
     """
-    if not isinstance(source, np.ndarray) and Path(source).is_file() and video.has_pictures(Path(source)):
-        pictures = list(video.read_frames(Path(source)))
-    else:
-        pictures = [load_picture(source)]
-    for picture in pictures:
-        boxes = faces.find_faces(picture)
-        if boxes:
-            return tuple(Portrait(picture, box) for box in boxes)
-    raise _no_face(f"No face was found in {source}")
+    found, name = _faces_in(source), _name(source)
+    if not found:
+        raise _not_found(name)
+    if len(found) > most:
+        raise BadInput(
+            f"{len(found)} faces were found in {name}",
+            f"at most {most}",
+            "each takes a whole separation of its own",
+            "choose with --face-index, or give the photos of those who matter with --face",
+        )
+    return tuple(found)
 
 
-def _of_video(path: Path, index: int | None, is_crop: bool) -> Portrait:
-    """The first of the video's sampled frames in which the face can be told; the last failure if there is none."""
-    failure: BadInput | None = None
-    for frame in video.read_frames(path):
-        if is_crop:
-            return Portrait(frame, None)
-        try:
-            return Portrait(frame, faces.choose_face(frame, f"a frame of {printable(path)}", index))
-        except BadInput as error:
-            failure = error
-    raise failure or _no_face(f"{printable(path)} has no whole picture")
+def _faces_in(source: Source) -> Sequence[Portrait]:
+    """All faces of a photo or video, from left to right."""
+    if not isinstance(source, np.ndarray) and _is_video(source):
+        from clients.media.video import VideoReader
+
+        with VideoReader(source) as reader:
+            tracked = faces.track_faces(_looks(reader))
+        return [Portrait(face.picture, face.box, face.place, face.time_s, face.seen) for face in tracked]
+    picture = load_picture(source)
+    return [Portrait(picture, box, box) for box in faces.find_faces(picture)]
+
+
+def _looks(reader: VideoReader) -> Iterator[VideoFrame]:
+    """Pictures all over a video: some of a short one, not too many of a long one."""
+    duration_s = reader.duration_s
+    if duration_s is None or duration_s <= _MOST_LOOKS:
+        return reader.frames(min(1.0, (duration_s or 1.0) / _FEWEST_LOOKS))
+    starts_s = (number * duration_s / _MOST_LOOKS for number in range(_MOST_LOOKS))
+    return (frame for start_s in starts_s for frame in islice(reader.frames(start_s=start_s), 1))
+
+
+def _picture(source: Source) -> Picture:
+    """The photo, or one of a video's pictures."""
+    if isinstance(source, np.ndarray) or not _is_video(source):
+        return load_picture(source)
+    from clients.media.video import read_frames
+
+    for frame in read_frames(Path(source)):
+        return frame
+    raise _no_face(f"{_name(source)} has no whole picture")
+
+
+def _is_video(path: str | Path) -> bool:
+    """Whether a file has to be read as a video, and not as a photo.
+
+    Raises:
+        BadInput: no file, or a recording without pictures.
+    """
+    path = Path(path)
+    limits.require_file(path, "a photo (JPEG or PNG) or a video")
+    with path.open("rb") as file:
+        head = file.read(kinds.HEAD_BYTES)
+    if kinds.is_container(head):
+        from clients.media.video import has_pictures  # FFmpeg
+
+        if has_pictures(path):
+            return True
+    elif not (kinds.is_wav(head) or kinds.is_flac(head)):
+        return False
+    raise _no_face(f"{_name(path)} is a recording without pictures, and no face was given")
+
+
+def _name(source: Source) -> str:
+    return "the array" if isinstance(source, np.ndarray) else printable(str(source))
+
+
+def _not_found(name: str) -> BadInput:
+    return BadInput(
+        f"No face was found in {name}",
+        "a face that looks at the camera, at least a tenth of the picture high",
+        "the voice is chosen by it",
+        "give another photo, or a picture that is cut to the face with --face-crop",
+    )
 
 
 def _no_face(seen: str) -> BadInput:

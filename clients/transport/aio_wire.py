@@ -13,7 +13,16 @@ import tritonclient.grpc.aio as triton_aio
 from clients.transport.address import Address
 from clients.transport.cancellation import Cancellation
 from clients.transport.enquiry import Enquiry
-from clients.transport.grpc_wire import channel_options, credentials_for, failures, open_client, ready, unready
+from clients.transport.failures import CallFailed
+from clients.transport.grpc_wire import (
+    channel_options,
+    credentials_for,
+    failures,
+    open_client,
+    ready,
+    refused_or,
+    unready,
+)
 from clients.transport.http_wire import HttpWire
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
 from clients.transport.tensors import Answer, Tensors, only_item
@@ -28,7 +37,7 @@ class AsyncGrpcWire:
     """One channel to one server, opened in the loop that asks first."""
 
     def __init__(self, address: Address, tls: Tls | None, shared_memory: SharedMemory = False) -> None:
-        self._address = address
+        self._address, self._tls = address, tls or Tls()
         self._credentials = credentials_for(address, tls)
         self._opened: triton_aio.InferenceServerClient | None = None
         self._registrar = open_client(address, self._credentials) if shared_memory else None
@@ -37,8 +46,12 @@ class AsyncGrpcWire:
     async def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
         client = self._client
-        with failures(sign_of_life_s=connect_timeout_s):
-            live = await client.is_server_live(client_timeout=connect_timeout_s)
+        try:
+            with failures(sign_of_life_s=connect_timeout_s):
+                live = await client.is_server_live(client_timeout=connect_timeout_s)
+        except CallFailed as failure:
+            told = await asyncio.to_thread(refused_or, failure, self._address, self._tls, connect_timeout_s)
+            raise told from failure
         with failures():
             if not live:
                 return Enquiry(live=False)

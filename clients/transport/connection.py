@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Protocol
@@ -140,7 +140,7 @@ class Connection:
 
     def infer_stream(
         self, model: str, requests: Iterable[Tensors], outputs: Sequence[str], in_flight: int = IN_FLIGHT
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer, None, None]:
         """Send items as they come, some of them on the way at the same time, and give the answers in order.
 
         Items are taken from `requests` only as answers are taken from here, so an input without end needs no more
@@ -199,7 +199,7 @@ class Connection:
 
 def _in_order(
     answer: Callable[[Tensors, Cancellation], Answer], requests: Iterable[Tensors], in_flight: int
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Answers in the order of the requests, with threads that wait for them."""
     cancellation = Cancellation()
     failures: list[BaseException] = []  # the first is what is told; the others come of the cancelling

@@ -12,7 +12,20 @@ _AWAY = ("UNAVAILABLE", "CANCELLED")  # Triton cancels what it has when it stops
 # Triton's words for a full queue; it uses the status of an absent server for it.
 _BUSY_WORDS = ("maximum queue size", "timeout expired")
 # OpenSSL's and gRPC's words for an end that is not trusted.
-_TLS_WORDS = ("certificate", "ssl_error", "handshake", "wrong version number", "ssl routines", "hostname")
+_TLS_WORDS = ("certificate", "ssl_error", "handshake", "wrong version number", "ssl routines", "[ssl:", "hostname")
+_OTHER_CERTIFICATE = "use one that has not expired, of an authority that the server knows"
+# What they say, why that is, and what to do; an alert is what the server says of this client. The first that fits.
+_TLS_REASONS = (
+    ("alert certificate expired", "this client's certificate has expired", "renew it"),
+    ("certificate required", "the server wants a certificate of its clients", "give certificate and private key"),
+    ("alert", "the server does not accept this client's certificate", _OTHER_CERTIFICATE),
+    ("not accepted", "the server does not accept this client's certificate", _OTHER_CERTIFICATE),
+    ("expired", "the server's certificate has expired", "renew it"),
+    ("hostname", "the server's certificate is for another host", "use a name that it was made for in --url"),
+    ("ip address mismatch", "the server's certificate is for another host", "use a name that it was made for in --url"),
+    ("wrong version number", "the server speaks without TLS", "use grpc:// or http://, or turn TLS on at the server"),
+    ("", "nobody vouches for the server's certificate", "give the root certificate of its authority"),
+)
 
 
 class CallFailed(Exception):  # noqa: N818  (never seen outside: it becomes one of clients.errors)
@@ -104,17 +117,8 @@ def explain(failure: CallFailed, *, subject: str, url: str, timeout_s: float, at
 
 def _untrusted(url: str, text: str) -> ServerUnavailable:
     """TLS failed; as far as the words of the library tell, why."""
-    words = text.lower().replace("_", " ")
-    if "expired" in words:
-        why, remedy = "a certificate has expired", "renew it"
-    elif "certificate required" in words or "peer did not return a certificate" in words or "bad certificate" in words:
-        why, remedy = "the server wants a certificate of this client that it trusts", "give certificate and private key"
-    elif "hostname" in words or "mismatch" in words or "name" in words:
-        why, remedy = "the certificate is for another host", "use the name that it was made for in --url"
-    elif "wrong version number" in words:
-        why, remedy = "the server speaks without TLS", "use grpc:// or http://, or turn TLS on at the server"
-    else:
-        why, remedy = "the server's certificate is not vouched for", "give the root certificate of its authority"
+    said = text.lower().replace("_", " ")
+    why, remedy = next((why, remedy) for words, why, remedy in _TLS_REASONS if words in said)
     return ServerUnavailable(
         f"The server at {url} and this client do not trust each other: {text}",
         "certificates that both trust",

@@ -17,7 +17,7 @@ from clients.transport.enquiry import Enquiry, specs_of, state_of
 from clients.transport.failures import CallFailed
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
 from clients.transport.tensors import Answer, Tensors, only_item
-from clients.transport.tls import Tls
+from clients.transport.tls import Tls, refusal_of
 
 _LARGEST_MESSAGE_BYTES = 2**31 - 1
 # Given options replace tritonclient's own, so its message limits stand here again; without them 4 MB would be the most.
@@ -35,14 +35,18 @@ class GrpcWire:
     """One channel to one server."""
 
     def __init__(self, address: Address, tls: Tls | None, shared_memory: SharedMemory = False) -> None:
+        self._address, self._tls = address, tls or Tls()
         self._client = open_client(address, credentials_for(address, tls))
         self._regions = regions_for(address, shared_memory, self._client)
 
     def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
         client = self._client
-        with failures(sign_of_life_s=connect_timeout_s):
-            live = client.is_server_live(client_timeout=connect_timeout_s)
+        try:
+            with failures(sign_of_life_s=connect_timeout_s):
+                live = client.is_server_live(client_timeout=connect_timeout_s)
+        except CallFailed as failure:
+            raise refused_or(failure, self._address, self._tls, connect_timeout_s) from failure
         with failures():
             if not live:
                 return Enquiry(live=False)
@@ -102,6 +106,14 @@ def credentials_for(address: Address, tls: Tls | None) -> Any:
     return (tls or Tls()).credentials() if address.secure else None
 
 
+def refused_or(failure: CallFailed, address: Address, tls: Tls, timeout_s: float) -> CallFailed:
+    """The failure to connect, with what the server says against TLS with this client, if that is why."""
+    if not address.secure or failure.is_untrusted:
+        return failure
+    refusal = refusal_of(address.host, address.port, tls, timeout_s)
+    return failure if refusal is None else CallFailed("UNAVAILABLE", refusal)
+
+
 @contextmanager
 def failures(sign_of_life_s: float | None = None) -> Iterator[None]:
     """Turn tritonclient's exceptions into CallFailed; who gives no sign of life is away, not late."""
@@ -131,4 +143,5 @@ def ready(model: str, metadata: Any, answer: Any) -> Enquiry:
         for tensors in (metadata.inputs, metadata.outputs)
     )
     facts = {key: value.string_value for key, value in config.parameters.items()}
-    return Enquiry(live=True, described=ServedModel(model, tuple(metadata.versions), inputs, outputs, facts))
+    steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
+    return Enquiry(live=True, described=ServedModel(model, tuple(metadata.versions), inputs, outputs, facts, steps))

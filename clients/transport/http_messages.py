@@ -108,4 +108,5 @@ def ready(model: str, metadata: Mapping[str, Any], config: Mapping[str, Any]) ->
     )
     facts = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
     versions = tuple(metadata.get("versions", ()))
-    return Enquiry(live=True, described=ServedModel(model, versions, inputs, outputs, facts))
+    steps = tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ()))
+    return Enquiry(live=True, described=ServedModel(model, versions, inputs, outputs, facts, steps))

@@ -3,27 +3,22 @@
 A request borrows a region, writes its tensors there and sends only their places. A region goes from one request to the
 next, and never belongs to two: one whose request had no answer is put aside, because the server may still read it.
 Its name is taken out of /dev/shm as soon as the server has opened it, so nothing stays there even of a program that is
-killed. Answers are small and come by gRPC.
+killed; the server itself is told to forget regions of programs that were. Answers are small and come by gRPC.
 
-It stands on `mmap`, because tritonclient's helper for it needs setuptools' pkg_resources, which newer ones lack.
+Triton before 2.50 crashes if a region is forgotten while a request reads it; use it with newer ones.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
-import os
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -31,53 +26,17 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from clients.errors import BadSetting
 from clients.transport.address import Address
 from clients.transport.failures import CallFailed
+from clients.transport.region import Region, is_left_behind
 from clients.transport.tensors import Tensors, batch_of_one
 
 # True: tensors go to the server through shared memory, or there is no connection; "auto": where the server is on this
 # machine and takes part, else by gRPC; False: never.
 SharedMemory = bool | Literal["auto"]
 
-FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open names
 _UNKNOWN_REGION = "Unable to find shared memory region"  # Triton's words after it was started anew
 _MAX_ASIDE = 16  # regions of requests without an answer; beyond them, tensors go by gRPC
 _UNREGISTER_TIMEOUT_S, _IN_USE_POLL_S = 1.0, 0.02
 _log = logging.getLogger(__name__)
-
-
-class Region:
-    """One piece of shared memory, open here; known to the server once `register` has returned."""
-
-    def __init__(self, size: int) -> None:
-        self.name, self.size, self.is_registered = f"avedge-{uuid.uuid4().hex}", size, False
-        file = os.open(FOLDER / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        try:
-            os.posix_fallocate(file, 0, size)  # a full /dev/shm is an error here, and a crash (SIGBUS) later
-            self._memory = mmap.mmap(file, size)
-        except OSError:
-            self._unlink()
-            raise
-        finally:
-            os.close(file)
-
-    def register(self, client: Any, timeout_s: float) -> None:
-        """Show it to the server."""
-        try:
-            client.register_system_shared_memory(self.name, f"/{self.name}", self.size, client_timeout=timeout_s)
-            self.is_registered = True
-        finally:
-            self._unlink()
-
-    def write(self, batch: NDArray[Any], offset: int) -> None:
-        """Copy a tensor into it."""
-        np.ndarray(batch.shape, batch.dtype, self._memory, offset)[...] = batch
-
-    def close(self) -> None:
-        """Give the memory back; the server's own view of it stays until it forgets the region."""
-        self._memory.close()
-
-    def _unlink(self) -> None:
-        with suppress(FileNotFoundError):
-            (FOLDER / self.name).unlink()
 
 
 class SharedRegions:
@@ -95,6 +54,7 @@ class SharedRegions:
         self._all: list[Region] = []  # everything that the server may know
         self._aside = 0
         self._is_off = False
+        self._is_clear = False
         self.close = weakref.finalize(self, _forget, client, self._all)  # at the interpreter's end, too
 
     def register(self, region: Region, timeout_s: float) -> bool:
@@ -104,6 +64,7 @@ class SharedRegions:
             CallFailed: nothing answers; or with a refusal, where shared memory is required.
         """
         try:
+            self._clear_up(timeout_s)
             region.register(self._client, timeout_s)
         except InferenceServerException as error:
             failure = CallFailed.of(error)
@@ -149,6 +110,17 @@ class SharedRegions:
         except OSError as error:
             self._turn_off(str(error))
             return None
+
+    def _clear_up(self, timeout_s: float) -> None:
+        """Once: make the server forget regions of clients that were killed."""
+        with self._lock:
+            if self._is_clear:
+                return
+            self._is_clear = True
+        known = self._client.get_system_shared_memory_status(client_timeout=timeout_s).regions
+        for name in filter(is_left_behind, known):
+            with suppress(InferenceServerException):  # "in use": the next client will find it
+                self._client.unregister_system_shared_memory(name, client_timeout=timeout_s)
 
     def _turn_off(self, reason: str) -> None:
         self._is_off = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,34 @@ class Tls:
             raise _bad(
                 "certificate", self.certificate, f"does not go with the private key {_name(self.private_key)}: {wrong}"
             ) from error
+
+
+def refusal_of(host: str, port: int, tls: Tls, timeout_s: float) -> str | None:
+    """Why a gRPC server does not go on with this client after TLS, which gRPC does not pass on; None for other reasons.
+
+    With TLS 1.3 a server looks at the client's certificate when the client is through with the handshake. gRPC's server
+    then closes the connection without a word where it would have spoken first.
+    """
+    context = tls.context()
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, port), timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            try:
+                is_closed = not secured.recv(1)
+            except ConnectionError:
+                is_closed = True
+    except ssl.SSLError as error:
+        return str(error)
+    except OSError:
+        return None
+    if not is_closed:
+        return None
+    if tls.certificate is None:
+        return "certificate required: the server went away after the handshake, and this client has shown none"
+    return "certificate not accepted: the server went away when it had seen this client's"
 
 
 def _read(noun: str, path: str | Path | None) -> bytes | None:

@@ -6,14 +6,31 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from export.contract import contract_digest
+from export.contract import MODELS, contract_digest
 from export.engines.layers import Layer, Verdict, counts
 from export.engines.library import Gpu
 from export.engines.profiles import Profile
 
 SCHEMA = 1
+
+
+def engines_fit(repository: Path, release: str, gpu: Gpu) -> bool:
+    """Whether every newest engine is by a release of TensorRT and for a GPU: no other release or GPU can load it."""
+    from export.engines.builder import MANIFEST_FILE
+    from export.publish import versions
+
+    try:
+        for model in MODELS:
+            folder = repository / model.name / str(versions(repository / model.name)[-1])
+            facts = json.loads((folder / MANIFEST_FILE).read_text())
+            if (facts["library_version"], facts["gpu"]["name"]) != (release, gpu.name):
+                return False
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

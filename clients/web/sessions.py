@@ -1,0 +1,111 @@
+"""What the page holds for each of its users, and no longer than needed.
+
+Every open page is one session, known by the random word that Gradio gives it. Uploads and results lie in one private
+folder; a file is removed when the last session that holds it lets go of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+_PREFIX, _LOCK = "avedge-web-", ".lock"
+
+
+class Sessions:
+    """The files of all open pages; methods may be called from several threads.
+
+    Args:
+        folder: private folder that all held files lie in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, dict[str, set[Path]]] = {}  # by session, then by what the files are for
+        self._spared: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def spare_what_is_there(self) -> None:
+        """What lies in the folder before anybody came is the page's own: examples, which everybody may choose."""
+        self._spared = {path.resolve() for path in self._folder.rglob("*")}
+
+    def hold(self, name: str, purpose: str, files: Iterable[Path]) -> None:
+        """Hold files for a purpose; what was held for it before is let go."""
+        with self._lock:
+            held = self._held.setdefault(name, {})
+            before, held[purpose] = held.get(purpose, set()), set(files)
+            self._remove_unheld(before)
+
+    def new_folder(self, name: str, purpose: str) -> Path:
+        """A folder with an unguessable name for results; the earlier one of this purpose is let go."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        self.hold(name, purpose, [folder])
+        return folder
+
+    def forget(self, name: str) -> None:
+        """The page was closed: everything that it held goes."""
+        with self._lock:
+            for files in self._held.pop(name, {}).values():
+                self._remove_unheld(files)
+
+    def _remove_unheld(self, files: Iterable[Path]) -> None:
+        """Remove those that no session holds: two users may have uploaded the very same file, which lies there once."""
+        held = {file for purposes in self._held.values() for files in purposes.values() for file in files}
+        for file in set(files) - held - self._spared:
+            if self._folder not in file.parents:
+                raise ValueError(f"{file} does not lie in {self._folder}")
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                _remove_upload(file, self._folder)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder that only this user can read, removed at the end; so are those of runs that were killed."""
+    parent = Path(tempfile.gettempdir()).resolve()
+    _remove_orphans(parent)
+    made = Path(tempfile.mkdtemp(prefix=".", dir=parent))
+    with (made / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = made.rename(parent / f"{_PREFIX}{made.name[1:]}")  # only now others see it, locked
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_upload(file: Path, folder: Path) -> None:
+    """Remove a file, and the folder that Gradio has made for it."""
+    file.unlink(missing_ok=True)
+    if file.parent != folder:
+        with suppress(OSError):  # not empty: the same content was uploaded under another name too
+            file.parent.rmdir()
+
+
+def _remove_orphans(parent: Path) -> None:
+    """Remove folders of this user whose command does not run any more: nobody holds their lock."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        try:
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            with (folder / _LOCK).open("r+") as lock:
+                if _is_free(lock):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # just made, or just removed by its own command
+            continue
+
+
+def _is_free(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

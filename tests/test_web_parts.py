@@ -1,0 +1,261 @@
+"""The web page's parts without a browser: what is held and let go, what is said, and who may ask."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.errors import BadInput, BadSetting, ClientError, ServerUnavailable
+from clients.media.faces import choose_face
+from clients.web.command import require_host, run
+from clients.web.facts import clock, facts_html
+from clients.web.messages import Upload, explain, require_upload, warnings_html
+from clients.web.sessions import Sessions, private_folder
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    return Sessions(tmp_path)
+
+
+def upload(folder: Path, name: str = "photo.png") -> Path:
+    """A file where Gradio would put it: in a folder of its own."""
+    path = folder / name.replace(".", "-") / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"pixels")
+    return path
+
+
+def test_what_takes_anothers_place_lets_go_of_it(sessions: Sessions, tmp_path: Path) -> None:
+    first, second = upload(tmp_path, "first.png"), upload(tmp_path, "second.png")
+    sessions.hold("anna", "photo", [first])
+    sessions.hold("anna", "photo", [first])
+    assert first.is_file()
+    sessions.hold("anna", "photo", [second])
+    assert not first.parent.exists() and second.is_file()
+    sessions.hold("anna", "photo", [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_two_users_stays_until_both_have_left(sessions: Sessions, tmp_path: Path) -> None:
+    shared, own = upload(tmp_path), upload(tmp_path, "own.png")
+    sessions.hold("anna", "photo", [shared])
+    sessions.hold("ben", "photo", [shared])
+    sessions.hold("ben", "recording", [own])
+    sessions.forget("anna")
+    assert shared.is_file() and own.is_file()
+    sessions.forget("ben")
+    sessions.forget("nobody")
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_have_folders_of_their_own_that_nobody_can_guess(sessions: Sessions, tmp_path: Path) -> None:
+    first, other = sessions.new_folder("anna", "voice"), sessions.new_folder("ben", "voice")
+    (first / "voice.wav").write_bytes(b"sound")
+    second = sessions.new_folder("anna", "voice")
+    assert not first.exists() and second.is_dir() and other.is_dir()
+    assert len({first.name, second.name, other.name}) == 3
+    assert second.stat().st_mode & 0o077 == 0
+
+
+def test_the_pages_own_examples_are_spared(sessions: Sessions, tmp_path: Path) -> None:
+    example = upload(tmp_path)
+    sessions.spare_what_is_there()
+    sessions.hold("anna", "photo", [example])
+    sessions.forget("anna")
+    assert example.is_file()
+
+
+def test_nothing_outside_the_private_folder_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    sessions, outside = Sessions(tmp_path / "uploads"), upload(tmp_path)
+    sessions.hold("anna", "photo", [outside])
+    with pytest.raises(ValueError, match="does not lie in"):
+        sessions.forget("anna")
+    assert outside.is_file()
+
+
+def test_many_users_at_once_lose_nothing_and_leave_nothing(sessions: Sessions, tmp_path: Path) -> None:
+    shared = upload(tmp_path)
+    lost: list[str] = []
+
+    def use(name: str) -> None:
+        for _ in range(20):
+            sessions.hold(name, "photo", [shared])
+            folder = sessions.new_folder(name, "voice")
+            if not (folder.is_dir() and shared.is_file()):
+                lost.append(name)
+            sessions.hold(name, "voice", [])
+
+    sessions.hold("first", "photo", [shared])
+    users = [threading.Thread(target=use, args=(f"user {number}",)) for number in range(8)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert not lost
+    for number in range(8):
+        sessions.forget(f"user {number}")
+    sessions.forget("first")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_private_folder_is_private_and_goes_with_all_that_is_in_it(temporary: Path) -> None:
+    with private_folder() as folder:
+        upload(folder)
+        assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
+    assert not list(temporary.iterdir())
+
+
+def test_a_killed_runs_folder_is_removed_by_the_next_and_a_living_ones_is_not(temporary: Path) -> None:
+    code = "import os\nfrom clients.web.sessions import private_folder\n"
+    code += "with private_folder() as folder:\n    print(folder, flush=True)\n    input()\n    os._exit(9)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"TMPDIR": str(temporary)}
+    )
+    assert child.stdin is not None and child.stdout is not None
+    left = Path(child.stdout.readline().decode().strip())
+    upload(left)
+    with private_folder():
+        assert left.is_dir(), "its command still runs"
+    child.communicate(b"\n")
+    assert child.returncode == 9 and left.is_dir()
+    with private_folder():
+        assert not left.exists()
+
+
+def test_an_error_is_told_in_four_parts_with_the_files_own_name(tmp_path: Path) -> None:
+    given = Upload(tmp_path / "0a1b" / "<img src=x onerror=alert(1)>.png", "<img src=x onerror=alert(1)>.png")
+    error = BadInput(f"{given.path} is <damaged>", "a picture", "pixels & colours are lost", "copy it again")
+    html = explain(error, given, None)
+    text = re.sub(r"<[^>]+>", " ", html)
+    assert 'role="alert"' in html and "<img" not in html and "&lt;damaged&gt;" in html and "&amp;" in html
+    assert str(tmp_path) not in html and "onerror=alert(1)&gt;.png is" in text
+    assert [text.index(part) for part in ("Wanted:", "Why it matters:", "What to do:")] == sorted(
+        text.index(part) for part in ("Wanted:", "Why it matters:", "What to do:")
+    )
+
+
+def test_the_commands_options_become_the_pages_fields() -> None:
+    with pytest.raises(BadInput) as none:
+        choose_face(np.full((200, 200, 3), 90, np.uint8), "photo.png")
+    assert "--face-crop" in str(none.value), "the library's words have changed"
+    assert "--" not in explain(none.value) and "The photo shows the face alone" in explain(none.value)
+    away = ServerUnavailable("No server", "one", "it answers", "start it with `avedge serve`, or check --url")
+    assert "--url of `avedge web`" in explain(away)
+    assert "--" not in warnings_html(("a 16-bit file is lowered by 2.0 dB, and --float32 keeps it",))
+
+
+def test_what_nobody_expected_shows_no_traceback_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    html = explain(KeyError("secret"))
+    assert "unexpected" in html and "secret" not in html and "Traceback" not in html
+    assert "unexpected KeyError" in caplog.text
+
+
+def test_an_upload_that_is_gone_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="talk.wav is no longer here"):
+        require_upload(Upload(tmp_path / "gone.wav", "talk.wav"))
+
+
+def test_figures_are_written_for_people() -> None:
+    assert [clock(seconds) for seconds in (0, 65.9, 3_723)] == ["0:00", "1:05", "1:02:03"]
+    assert facts_html({"a < b": "1 & 2"}) == (
+        '<dl class="ave-facts"><div><dt>a &lt; b</dt><dd>1 &amp; 2</dd></div></dl>'
+    )
+    assert warnings_html(()) == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_this_machine_may_always_be_listened_on(host: str) -> None:
+    require_host(host, allowed=False)
+
+
+def test_other_machines_may_ask_only_where_that_was_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadSetting, match="--allow-remote"):
+        require_host("0.0.0.0", allowed=False)
+    require_host("0.0.0.0", allowed=True)
+    assert "no login" in capsys.readouterr().err
+    with pytest.raises(BadSetting, match="an IP address"):
+        require_host("example", allowed=True)
+
+
+def arguments(*words: str) -> object:
+    import avedge
+
+    return avedge.build_parser("web").parse_args(["web", *words])
+
+
+def test_a_taken_port_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    import avedge
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert avedge.main(["web", "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot be listened on" in capsys.readouterr().err
+
+
+def test_without_gradio_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ClientError, match=r"avedge\[web\]"):
+        run(arguments("--port", "0"))  # type: ignore[arg-type]
+
+
+def test_help_loads_no_gradio(root: Path) -> None:
+    code = "import sys, avedge, contextlib\nwith contextlib.suppress(SystemExit): avedge.main(['web', '--help'])\n"
+    code += "sys.exit('gradio' in sys.modules or 'cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False)
+    assert done.returncode == 0 and b"--allow-remote" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def away(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a page whose server is away."""
+    command = [sys.executable, "-m", "avedge", "web", "--port", "0", "--url", "127.0.0.1:9"]
+    environment = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("uploads")), "GRADIO_SHARE": "True"}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline().split()[2].rpartition(":")[2])
+        process.terminate()
+
+
+def answer(port: int, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, headers=headers)
+    return connection.getresponse()
+
+
+def test_the_browser_is_told_to_load_nothing_from_elsewhere(away: int) -> None:
+    said = answer(away, "GET", "/")
+    policy = said.headers["content-security-policy"]
+    assert said.status == 200 and "default-src 'self' data: blob:" in policy and "http" not in policy
+    assert said.headers["referrer-policy"] == "no-referrer" and said.headers["cache-control"] == "no-store"
+
+
+def test_another_name_for_this_machine_is_refused(away: int) -> None:
+    assert answer(away, "GET", "/", Host="elsewhere.example").status == 400
+
+
+def test_files_beside_the_uploads_are_not_served(away: int, root: Path) -> None:
+    assert answer(away, "GET", f"/gradio_api/file={root / 'README.md'}").status == 403
+    assert answer(away, "GET", "/gradio_api/file=/etc/hostname").status == 403
+
+
+def test_the_page_is_no_programming_interface(away: int) -> None:
+    said = answer(away, "GET", "/gradio_api/info")
+    assert said.status == 200 and b'"named_endpoints":{},"unnamed_endpoints":{}' in said.read().replace(b" ", b"")
