@@ -111,6 +111,7 @@ def test_ends_within_two_seconds_when_told_to_and_leaves_what_is_whole(
     _, err = process.communicate(timeout=30)
     assert process.returncode == code and time.monotonic() - sent < 2
     assert "Traceback" not in err
+    assert ("interrupted with the results of 1 of 6; the same command goes on" in err) == (code == 130)
     assert visible(tmp_path / "out") == ["t0.length", "t0.upper.txt"] and hidden(tmp_path / "out") == [".avedge"]
 
 
