@@ -11,10 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clients.counter import CrowdCounter
-    from clients.crowd_count import CrowdCount
+    from clients.counter import AsyncCrowdCounter, CrowdCounter
+    from clients.counting.hearing import Fallback
+    from clients.counting.regions import Region
+    from clients.crowd_count import CrowdCount, TimedCount
     from clients.errors import (
         BadInput,
+        BadSetting,
         ClientError,
         ContractMismatch,
         OutputFailed,
@@ -37,9 +40,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "DEFAULT_URL": "transport.connection",
     "Connection": "transport.connection",
+    "AsyncCrowdCounter": "counter",
     "CrowdCount": "crowd_count",
     "CrowdCounter": "counter",
     "BadInput": "errors",
+    "BadSetting": "errors",
     "ClientError": "errors",
     "ContractMismatch": "errors",
     "OutputFailed": "errors",
@@ -47,32 +52,40 @@ _HOMES = {
     "Timeout": "errors",
     "AsyncSpeechSeparator": "separator_aio",
     "FaceIdentity": "separator",
+    "Fallback": "counting.hearing",
     "Portrait": "separator",
+    "Region": "counting.regions",
     "SeparatedFile": "separator",
     "SeparatedSpeech": "separator",
     "SpeechBlock": "separator",
     "SpeechSeparator": "separator",
+    "TimedCount": "crowd_count",
     "find_faces": "separator",
     "Tls": "transport.tls",
 }
 
 __all__ = [
     "DEFAULT_URL",
+    "AsyncCrowdCounter",
     "AsyncSpeechSeparator",
     "BadInput",
+    "BadSetting",
     "ClientError",
     "Connection",
     "ContractMismatch",
     "CrowdCount",
     "CrowdCounter",
     "FaceIdentity",
+    "Fallback",
     "OutputFailed",
     "Portrait",
+    "Region",
     "SeparatedFile",
     "SeparatedSpeech",
     "ServerUnavailable",
     "SpeechBlock",
     "SpeechSeparator",
+    "TimedCount",
     "Timeout",
     "Tls",
     "find_faces",

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -68,6 +69,7 @@ def die_at(step: int) -> None:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    threading.setprofile(count)  # for threads that the act starts
     sys.setprofile(count)
 
 

@@ -55,19 +55,29 @@ def fake_separation(**answers: object) -> FakeTriton:
     return FakeTriton({**usual, **answers})  # type: ignore[arg-type]
 
 
-def make_video(path: Path, frames: list[np.ndarray], sound: np.ndarray) -> Path:
-    """One second of pictures at 5 per second, with mono sound at 44.1 kHz."""
+def make_video(path: Path, frames: list[np.ndarray], sound: np.ndarray, frame_rate: int = 5) -> Path:
+    """A video of whole pictures, with mono sound at 44.1 kHz."""
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream("mpeg4", rate=5, options={"g": "1"})
+        pictures = container.add_stream("mpeg4", rate=frame_rate, options={"g": "1"})
         pictures.height, pictures.width = frames[0].shape[:2]
         pictures.pix_fmt, pictures.bit_rate = "yuv420p", 4_000_000
-        voice = container.add_stream("pcm_s16le", rate=44_100)
-        voice.layout = "mono"
+        voice = container.add_stream("aac" if path.suffix == ".mp4" else "pcm_s16le", rate=44_100, layout="mono")
         for frame in frames:
             container.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(pictures.encode(None))
-        samples = av.AudioFrame.from_ndarray((sound[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        samples = av.AudioFrame.from_ndarray((sound[None] * 32_767).astype(np.int16), format="s16", layout="mono")
         samples.sample_rate = 44_100
         container.mux(voice.encode(samples))
         container.mux(voice.encode(None))
     return path
+
+
+def two_people(path: Path, sound: np.ndarray, seconds: float = 2.0) -> Path:
+    """A video at 10 pictures per second of a woman on the left and a man on the right, drawn, with mono sound."""
+    from train.synthetic.faces import draw_portrait
+    from train.synthetic.talkers import draw_person, look_of
+
+    rng = np.random.default_rng(1)
+    pair = [draw_portrait(look_of(draw_person(sex, rng), rng), rng).picture for sex in ("F", "M")]
+    picture = np.hstack(pair)
+    return make_video(path, [picture] * round(10 * seconds), sound, frame_rate=10)

@@ -141,6 +141,17 @@ def test_a_server_that_is_away_ends_the_run_and_is_told_once(
     assert len(captured.out.splitlines()) == jobs  # each input that was begun has its object
 
 
+def test_a_server_that_is_away_from_the_start_is_the_first_inputs_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def settings() -> dict[str, Any]:
+        raise ServerUnavailable("No server answers", "a server", "it answers", "start it")
+
+    assert batch(tmp_path / "out").run(written(tmp_path, a="one", b="two"), Upper(), settings) == 5
+    (one,) = said(capsys)
+    assert one["status"] == "failed" and one["error"]["exit_code"] == 5 and one["input"].endswith("a.txt")
+
+
 def test_nothing_but_json_stands_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path / "out", written(tmp_path, a="ab", b="bad"))
     captured = capsys.readouterr()

@@ -97,6 +97,11 @@ def test_a_service_may_do_no_more_than_it_must(name: str) -> None:
     assert all("size=" in mount for mount in one.get("tmpfs", []))
 
 
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_watching_takes_no_more_than_a_core_from_serving(name: str) -> None:
+    assert service(name)["cpus"] <= 1
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_writes_only_where_its_work_is(name: str) -> None:
     writable = {mount.split(":")[1] for mount in service(name)["volumes"] if not mount.endswith(":ro")}

@@ -136,7 +136,7 @@ def test_what_is_not_run_names_what_is_there(page: str) -> None:
             verbs = [
                 word for word in words[2:] if not word.startswith("-") and word not in (*map(str, files), *profiles)
             ]
-            assert verbs[0] in {"up", "run", "restart"} and set(verbs[1:]) <= set(services)
+            assert verbs[0] in {"up", "run", "restart", "config"} and set(verbs[1:]) <= set(services)
         else:
             assert words[0] in {"docker", "pip", "printf", "openssl"} or (ROOT / words[0]).is_file(), words
 

@@ -18,6 +18,7 @@ from deploy_files import DEPLOY, server_arguments
 from toy_repository import add_doubling, add_doubling_twice
 from tritonclient.utils import InferenceServerException
 
+from clients import Connection, ContractMismatch, ServerUnavailable, Tls
 from serve.commands import CONTAINER_IMAGE
 from serve.errors import ServeError
 from serve.launcher import EmbeddedTriton
@@ -137,6 +138,15 @@ def test_restricted_protocols_are_refused_even_to_holders_of_certificates(
         for what, call in restricted.items():
             status, words = refusal(call)
             assert status == "UNAVAILABLE" and "restricted" in words, (what, words)
+
+
+def test_our_client_says_that_a_restricted_server_does_not_tell_why(server: EmbeddedTriton, certificates: Path) -> None:
+    tls = Tls(certificates / "ca.pem", certificates / "client.pem", certificates / "client.key")
+    with Connection(server.grpc_url, tls=tls) as connection:
+        with pytest.raises(ServerUnavailable, match="absent .*is not ready, or not there"):
+            connection.served("absent")
+        with pytest.raises(ContractMismatch, match="contract_version"):  # the config of a model that is there is told
+            connection.served("double")
 
 
 def test_what_clients_and_measurements_need_is_open(server: EmbeddedTriton, certificates: Path) -> None:

@@ -78,17 +78,26 @@ class Batch:
                 settings are there already and not made again; without it, all are made.
 
         Returns:
-            0; the one input's own exit code; or 3 when some or all of several failed.
+            0; the one input's own exit code; that of what ended the run; or 3 when some or all of several failed.
 
         Raises:
             ClientError: the output folder cannot be written to, or two inputs would write the same files.
         """
         prepare_folder(self.output)
-        digests = None if settings is None else resume.digests_of(settings())
         found = find_inputs(inputs, self.kinds, results=self.output, endings=self.endings)
         with staging_in(self.output) as staging, Progress(len(found), shown=self.watched, color=self.color) as progress:
             reporter = Reporter(self.command, self.as_json, self.quiet, progress)
-            code = _Run(self, work, digests, staging, progress).through(found, reporter)
+            try:
+                digests = None if settings is None else resume.digests_of(settings())
+            except ClientError as error:
+                for one in found[:1]:
+                    reporter.failed(one, error)
+                return error.exit_code
+            try:
+                code = _Run(self, work, digests, staging, progress).through(found, reporter)
+            except KeyboardInterrupt:
+                reporter.interrupted(len(found), goes_on=digests is not None)
+                raise
         reporter.summary()
         return code
 

@@ -62,6 +62,14 @@ class Reporter:
                 sys.stderr.write(f"avedge: {error}\n")
                 self._last_error = str(error)
 
+    def interrupted(self, total: int, *, goes_on: bool) -> None:
+        """Tell what Ctrl-C has left, on standard error."""
+        if not self.quiet:
+            there = self.counts[DONE] + self.counts[SKIPPED]
+            next_time = "; the same command goes on from there" if goes_on else ""
+            with self.progress.aside():
+                sys.stderr.write(f"avedge: interrupted with the results of {there} of {total}{next_time}\n")
+
     def summary(self) -> None:
         """Tell how many there were of each, where there were several or nothing was done."""
         if self.as_json or self.quiet or (sum(self.counts.values()) < 2 and not self.counts[SKIPPED]):

@@ -25,8 +25,13 @@ _HEARD_S = 1.1  # of a video's sound with each picture: the second, and a little
 class Seconds(Protocol):
     """What can be watched and heard second by second: `VideoReader`, a camera, a network stream."""
 
-    name: str
-    sound_rate_hz: int | None
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    @property
+    def sound_rate_hz(self) -> int | None:
+        """Samples per second of its sound; None without."""
 
     def seconds(self, every_s: float = 1.0, sound_s: float = 1.0) -> Iterator[VideoSecond]:
         """Pictures at 0, `every_s` and so on, each with the sound around it."""

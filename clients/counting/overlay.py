@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.extras import cv2
 from clients.media.picture import Picture
 
 STRENGTH = 0.85  # at which the densest places still show the photo

@@ -11,6 +11,7 @@ from clients.errors import ClientError, ContractMismatch, ServerUnavailable, Tim
 _AWAY = ("UNAVAILABLE", "CANCELLED")  # Triton cancels what it has when it stops; what we cancel, nobody waits for
 # Triton's words for a full queue; it uses the status of an absent server for it.
 _BUSY_WORDS = ("maximum queue size", "timeout expired")
+_RESTRICTED_WORDS = "is restricted, expecting header"  # of a live server, too
 # OpenSSL's and gRPC's words for an end that is not trusted.
 _TLS_WORDS = ("certificate", "ssl_error", "handshake", "wrong version number", "ssl routines", "[ssl:", "hostname")
 _OTHER_CERTIFICATE = "use one that has not expired, of an authority that the server knows"
@@ -49,12 +50,17 @@ class CallFailed(Exception):  # noqa: N818  (never seen outside: it becomes one 
     @property
     def is_answer(self) -> bool:
         """The server has read the request and is done with it."""
-        return self.is_busy or self.status not in (*_AWAY, "DEADLINE_EXCEEDED", "UNKNOWN")
+        return self.is_busy or self.is_restricted or self.status not in (*_AWAY, "DEADLINE_EXCEEDED", "UNKNOWN")
 
     @property
     def is_busy(self) -> bool:
         """A live server turned the request away."""
         return self.status in _AWAY and any(words in self.text.lower() for words in _BUSY_WORDS)
+
+    @property
+    def is_restricted(self) -> bool:
+        """The server answers this question to its administrator alone."""
+        return _RESTRICTED_WORDS in self.text.lower()
 
     @property
     def is_untrusted(self) -> bool:
@@ -64,7 +70,7 @@ class CallFailed(Exception):  # noqa: N818  (never seen outside: it becomes one 
     @property
     def may_retry(self) -> bool:
         """Sending it again is safe and may help: the server is away, busy or stopping."""
-        return self.refusal is None and self.status in _AWAY and not self.is_untrusted
+        return self.refusal is None and self.status in _AWAY and not (self.is_untrusted or self.is_restricted)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,13 @@ def explain(failure: CallFailed, *, subject: str, url: str, timeout_s: float, at
             "a place in its queue",
             f"{subject} was {attempts}",
             "try again later, or send fewer requests at once",
+        )
+    if failure.is_restricted:  # only the models' states are asked for, and only where one is not ready
+        return ServerUnavailable(
+            f"{subject} at {url} is not ready, or not there: the server does not tell which ({text})",
+            "every model ready",
+            "it cannot answer",
+            "wait until it has loaded, or ask who runs the server",
         )
     if failure.is_untrusted:
         return _untrusted(url, text)
