@@ -15,14 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av import VideoStream
-from av.container import OutputContainer
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
 from clients.errors import BadInput, printable
+from clients.extras import av
 from clients.media.container_sound import ContainerReader
 from clients.media.containers import opened
 from clients.media.sound_feeds import copied_or_encoded, encoded
@@ -32,6 +29,8 @@ from clients.media.video_head import picture_stream
 from clients.media.whole import WholeFile
 
 if TYPE_CHECKING:
+    from av import VideoStream
+    from av.container import OutputContainer
     from av.packet import Packet
 
 ENDINGS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -98,7 +97,10 @@ class VideoWriter:
             raise ValueError(f"a picture of shape {picture.shape} and type {picture.dtype} for {self._size} and uint8")
         odd = [(0, side % 2) for side in self._size]
         rgb = av.VideoFrame.from_ndarray(np.pad(picture, (*odd, (0, 0)), mode="edge"), format="rgb24")
-        frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        colours = av.video.reformatter
+        frame = rgb.reformat(
+            format="yuv420p", dst_colorspace=colours.Colorspace.ITU709, dst_color_range=colours.ColorRange.MPEG
+        )
         frame.pts, frame.time_base = self.frames, self._step
         with _as_os_errors():
             self._output.mux(self._stream.encode(frame))
@@ -125,13 +127,14 @@ class VideoWriter:
     def _add_pictures(self) -> VideoStream:
         name = next(name for name in _ENCODERS if name in av.codecs_available)
         stream = self._output.add_stream(name, rate=1 / self._step, options=_ENCODERS[name])
-        assert isinstance(stream, VideoStream)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = (side + side % 2 for side in self._size)
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = self._step
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        colours = av.video.reformatter
+        context.colorspace, context.color_range = colours.Colorspace.ITU709, colours.ColorRange.MPEG
+        context.color_primaries, context.color_trc = colours.ColorPrimaries.BT709, colours.ColorTrc.BT709
         if not _ENCODERS[name]:
             stream.bit_rate = round(stream.height * stream.width * _BITS_PER_PIXEL / self._step)
         return stream
