@@ -8,7 +8,7 @@ H, W: pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -113,7 +113,11 @@ class VideoWriter:
 
         Raises:
             OSError: it cannot be written; there is no file then.
+            ValueError: no picture came.
         """
+        if not self.frames:
+            self.discard()
+            raise ValueError("a video without a picture")
         with _discarding(self._stack, self._whole), _as_os_errors():
             self._output.mux(self._stream.encode(None))
             self._stack.close()
@@ -121,8 +125,7 @@ class VideoWriter:
 
     def discard(self) -> None:
         """Leave no file."""
-        self._stack.close()
-        self._whole.discard()
+        _discard(self._stack, self._whole)
 
     def _add_pictures(self) -> VideoStream:
         name = next(name for name in _ENCODERS if name in av.codecs_available)
@@ -180,6 +183,7 @@ def _created(whole: WholeFile, stack: ExitStack) -> OutputContainer:
     if ending not in ENDINGS:
         raise ValueError(f"a video is written as {', '.join(ENDINGS)}, not as {ending or 'a file without ending'}")
     options = {} if ENDINGS[ending] == "matroska" else _MP4_OPTIONS
+    whole.part.touch()  # FFmpeg looks at the place only when the first packet comes
     with _as_os_errors():
         return stack.enter_context(av.open(f"file:{whole.part}", "w", format=ENDINGS[ending], options=options))
 
@@ -218,9 +222,14 @@ def _discarding(stack: ExitStack, whole: WholeFile) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        stack.close()
-        whole.discard()
+        _discard(stack, whole)
         raise
+
+
+def _discard(stack: ExitStack, whole: WholeFile) -> None:
+    with suppress(av.FFmpegError, OSError):  # of the end of a file that nobody wants
+        stack.close()
+    whole.discard()
 
 
 @contextmanager
