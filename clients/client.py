@@ -11,6 +11,7 @@ from clients.contract import ServedModel
 from clients.errors import ContractMismatch
 from clients.transport.aio import AsyncConnection
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, Connection
+from clients.transport.options import SHARED_MEMORY
 from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
 
@@ -25,7 +26,8 @@ class ServedClient:
         url: where the server is, or several that serve the same; see `Connection`.
         timeout_s: the most that one request may take.
         tls: certificates.
-        shared_memory: whether tensors go to a server on this machine through shared memory.
+        shared_memory: "auto": tensors go through shared memory where the server is on this machine and takes part, else
+            by gRPC; True: they do, or the connection is refused; False: never.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class ServedClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: Tls | None = None,
-        shared_memory: SharedMemory = False,
+        shared_memory: SharedMemory = SHARED_MEMORY,
     ) -> None:
         self._connection = Connection(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
 
@@ -72,7 +74,7 @@ class AsyncServedClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: Tls | None = None,
-        shared_memory: SharedMemory = False,
+        shared_memory: SharedMemory = SHARED_MEMORY,
     ) -> None:
         self._connection = AsyncConnection(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
 

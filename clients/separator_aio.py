@@ -34,6 +34,7 @@ from clients.separation.served import FACE_NETWORK, OUTPUTS, SeparationModel, se
 from clients.separation.speaker import Portrait, Source, find_portrait
 from clients.separation.stream import SpeechBlock, VoiceStream
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
+from clients.transport.options import SHARED_MEMORY
 from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
 
@@ -48,7 +49,7 @@ class AsyncSpeechSeparator(AsyncServedClient):
         timeout_s: float = DEFAULT_TIMEOUT_S,
         in_flight: int = IN_FLIGHT,
         tls: Tls | None = None,
-        shared_memory: SharedMemory = False,
+        shared_memory: SharedMemory = SHARED_MEMORY,
     ) -> None:
         super().__init__(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
         self._in_flight = in_flight

@@ -65,9 +65,11 @@ def make_video(path: Path, frames: list[np.ndarray], sound: np.ndarray, frame_ra
         for frame in frames:
             container.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(pictures.encode(None))
-        samples = av.AudioFrame.from_ndarray((sound[None] * 32_767).astype(np.int16), format="s16", layout="mono")
-        samples.sample_rate = 44_100
-        container.mux(voice.encode(samples))
+        for start in range(0, len(sound), 4_410):
+            part = (sound[None, start : start + 4_410] * 32_767).astype(np.int16)
+            samples = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+            samples.sample_rate, samples.pts = 44_100, start
+            container.mux(voice.encode(samples))
         container.mux(voice.encode(None))
     return path
 

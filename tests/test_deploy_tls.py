@@ -18,8 +18,9 @@ from deploy_files import DEPLOY, server_arguments
 from toy_repository import add_doubling, add_doubling_twice
 from tritonclient.utils import InferenceServerException
 
+import avedge
 from clients import Connection, ContractMismatch, ServerUnavailable, Tls
-from serve.commands import CONTAINER_IMAGE
+from serve import commands
 from serve.errors import ServeError
 from serve.launcher import EmbeddedTriton
 from serve.tls import ServerTls
@@ -228,4 +229,22 @@ def test_the_deployments_options_for_tls_are_the_launchers(certificates: Path, t
     ours = {option.split("=")[0] for option in tls.options()}
     deployed = dict(word.split("=", 1) for word in server_arguments(tmp_path) if "=" in word)
     assert ours <= set(deployed)
-    assert deployed["--grpc-use-ssl"] == deployed["--grpc-use-ssl-mutual"] == "true", CONTAINER_IMAGE
+    assert deployed["--grpc-use-ssl"] == deployed["--grpc-use-ssl-mutual"] == "true"
+
+
+def test_http_and_metrics_stay_on_loopback_wherever_grpc_listens(repository: Path, certificates: Path) -> None:
+    tls = ServerTls(certificates / "server.pem", certificates / "server.key")
+    with EmbeddedTriton(repository, host="127.0.0.2", stop_timeout_s=0, tls=tls) as elsewhere:
+        assert elsewhere.grpc_url.startswith("127.0.0.2:")
+        for url in (elsewhere.http_url + "/v2/health/ready", elsewhere.metrics_url):
+            assert url.startswith("http://127.0.0.1:")
+            assert urllib.request.urlopen(url, timeout=TIMEOUT_S).status == 200
+            with pytest.raises(urllib.error.URLError):
+                urllib.request.urlopen(url.replace("127.0.0.1", "127.0.0.2"), timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("words", [["--tls-cert", "a.pem"], ["--tls-key", "a.key"], ["--tls-ca", "ca.pem"]])
+def test_a_part_of_the_servers_options_for_tls_is_refused(words: list[str]) -> None:
+    with pytest.raises(ServeError, match="wanted at least the first two") as refused:
+        commands.run(avedge.build_parser("serve").parse_args(["serve", *words]))
+    assert refused.value.exit_code == 2

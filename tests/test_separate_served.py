@@ -66,7 +66,8 @@ def test_seams_cannot_be_heard(server: EmbeddedTriton, pair: Pair, tmp_path: Pat
     assert agreement_db(in_memory.speech, uncut) > 40
     assert agreement_db(of_file, in_memory.speech) > 100
     assert agreement_db(live, uncut) > 40, "23 seams, and a level that is only known from what was heard"
-    np.testing.assert_allclose(in_memory.attention, whole["attention"], atol=1e-3)
+    # At its very end a recording is followed by silence in a window, and by nothing where it is not cut.
+    np.testing.assert_allclose(in_memory.attention[:-40], whole["attention"][:-40], atol=1e-3)
 
 
 def test_an_enrolled_face_is_as_good_as_the_photo(server: EmbeddedTriton, pair: Pair, tmp_path: Path) -> None:
@@ -80,26 +81,17 @@ def test_an_enrolled_face_is_as_good_as_the_photo(server: EmbeddedTriton, pair: 
     assert agreement_db(by_identity.speech, by_photo.speech) > 80
 
 
-def test_two_people_in_a_video_give_their_own_voices(server: EmbeddedTriton, pair: Pair, tmp_path: Path) -> None:
+def test_two_people_in_a_video_give_their_own_voices(
+    server: EmbeddedTriton, pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sound = np.interp(np.arange(25 * 44_100) / 44_100, np.arange(25 * RATE_HZ) / RATE_HZ, pair.mixture)
     video = make_video(tmp_path / "debate.mkv", [np.hstack(pair.portraits)] * 25, sound, frame_rate=1)
     words = ["separate", video, "--every-face", "--no-plot", "--url", server.grpc_url, "-o", tmp_path / "out", "--json"]
-    said = run_json(tmp_path, words)
-    assert len(said["result"]["voices"]) == 2
+    assert avedge.main([str(word) for word in words]) == 0
+    assert len(json.loads(capsys.readouterr().out)["result"]["voices"]) == 2
     for number in (0, 1):
         voice = soundfile.read(tmp_path / "out" / f"debate.face{number}.voice.wav", dtype="float32")[0]
         at_16_khz = np.interp(np.arange(25 * RATE_HZ) / RATE_HZ, np.arange(len(voice)) / 44_100, voice)
         likeness = [float(np.corrcoef(at_16_khz, one)[0, 1]) for one in pair.voices]
         assert likeness[number] > likeness[1 - number] + 0.2, f"face {number} has another person's voice: {likeness}"
         assert cv2.imread(str(tmp_path / "out" / f"debate.face{number}.png")).shape == (224, 224, 3)
-
-
-def run_json(folder: Path, words: list[object]) -> dict[str, dict[str, list[object]]]:
-    """What a command says with --json."""
-    import contextlib
-    import io
-
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert avedge.main([str(word) for word in words]) == 0
-    return json.loads(out.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -31,22 +32,32 @@ def write_video(
         picture_at: RGB by the time in seconds; grey if left out.
         sound: none if left out.
     """
+    samples = np.zeros(0, np.int16) if sound is None else np.round(np.clip(sound, -1, 1) * 32_767).astype(np.int16)
     with av.open(str(path), "w") as output:
         pictures = output.add_stream(CODEC, rate=rate)
         pictures.height, pictures.width, pictures.pix_fmt = *size, "yuv420p"
-        heard = None if sound is None else output.add_stream("flac", rate=RATE_HZ, layout="mono")
+        coding = "mp2" if path.suffix == ".ts" else "flac"
+        heard = None if sound is None else output.add_stream(coding, rate=RATE_HZ, layout="mono")
+        written = 0
         for number in range(round(seconds * rate)):
             picture = np.full((*size, 3), 90, np.uint8) if picture_at is None else picture_at(number / rate)
             output.mux(pictures.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            written = _write_sound(output, heard, samples, written, round((number + 1) / rate * RATE_HZ))
         output.mux(pictures.encode(None))
-        if heard is not None and sound is not None:
-            samples = np.round(np.clip(sound, -1, 1) * 32_767).astype(np.int16)
-            for start in range(0, len(samples), 1_600):
-                frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1_600], format="s16", layout="mono")
-                frame.sample_rate, frame.pts = RATE_HZ, start
-                output.mux(heard.encode(frame))
+        _write_sound(output, heard, samples, written, len(samples))
+        if heard is not None:
             output.mux(heard.encode(None))
     return path
+
+
+def _write_sound(output: Any, heard: Any, samples: np.ndarray, start: int, end: int) -> int:
+    """Write a stretch of the samples; gives where it ended."""
+    piece = samples[start:end]
+    if heard is not None and len(piece):
+        frame = av.AudioFrame.from_ndarray(piece[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = RATE_HZ, start
+        output.mux(heard.encode(frame))
+    return start + len(piece)
 
 
 def tones(frequencies: list[float], seconds: float = 1.0) -> np.ndarray:

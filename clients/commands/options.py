@@ -218,7 +218,7 @@ SERVER_OPTIONS = (
     ServerOption("tls-cert", None, file, "FILE", "PEM certificate of this client, where the server wants one"),
     ServerOption("tls-key", None, file, "FILE", "its private key"),
     ServerOption(
-        "shared-memory", "never", memory, "WHEN",
+        "shared-memory", "auto", memory, "WHEN",
         "auto, always or never: whether tensors go to a server on this machine through shared memory",
     ),
 )  # fmt: skip

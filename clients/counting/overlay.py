@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +13,6 @@ from clients.media.picture import Picture
 STRENGTH = 0.85  # at which the densest places still show the photo
 _FULL_PERCENTILE = 99.5  # of the cells, that has the strongest colour; a few heads close by would dim all others
 _LEAST_TOP = 1e-3  # people per cell; an empty place stays clear
-_COLOURS: Picture = cv2.cvtColor(  # (1, 256, 3) RGB, dark to light: perceptually even and safe for the colour-blind
-    cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB
-)[0]
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
@@ -61,7 +60,7 @@ def heat(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    colours = _COLOURS[np.round(smooth * 255).astype(np.uint8)]
+    colours = _colours()[np.round(smooth * 255).astype(np.uint8)]
     return colours, np.asarray(strength * np.sqrt(smooth), np.float32)
 
 
@@ -84,3 +83,10 @@ def shrunk(picture: Picture, longest_side: int) -> Picture:
         return picture
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@cache
+def _colours() -> Picture:
+    """(256, 3) RGB, from dark to light: perceptually even and safe for the colour-blind."""
+    levels = np.arange(256, dtype=np.uint8)[None]
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)[0], np.uint8)

@@ -10,10 +10,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 
 from clients.errors import BadInput, printable
+from clients.extras import cv2
 from clients.media import limits
 from clients.media.live import newest
 from clients.media.video_reader import VideoFrame, VideoSecond

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-
-from av import AudioStream
-from av.container import InputContainer
+from typing import TYPE_CHECKING
 
 from clients.errors import BadInput, printable
 from clients.media import limits, wav_check
@@ -14,6 +12,10 @@ from clients.media.containers import opened, require_decoder
 from clients.media.resampling import Samples
 from clients.media.sound_reader import SoundReader
 from clients.media.tracks import Packets, SoundTrack, promised_sound_s, start_of
+
+if TYPE_CHECKING:
+    from av import AudioStream
+    from av.container import InputContainer
 
 
 class ContainerReader(SoundReader):

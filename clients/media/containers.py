@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import av
-from av import AudioStream, VideoStream
-from av.container import InputContainer
-from av.stream import Disposition
+from typing import TYPE_CHECKING
 
 from clients.errors import BadInput, printable
+from clients.extras import av
 from clients.media import limits
+
+if TYPE_CHECKING:
+    from av import AudioStream, VideoStream
+    from av.container import InputContainer
 
 FORMATS = "mov,matroska,webm,mpeg,mpegvideo,mpegts,mp3,aac,ogg,avi,flv,asf"
 _PICTURES = (
@@ -110,7 +111,7 @@ def require_decoder(stream: AudioStream | VideoStream, name: str) -> None:
 
 def pictures_of(container: InputContainer) -> list[VideoStream]:
     """The tracks of pictures; what is on a recording's cover is none."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
 
 
 def require_size(stream: VideoStream, name: str) -> None:

@@ -23,10 +23,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from clients.errors import BadInput
+from clients.extras import cv2
 from clients.media.picture import Picture
 
 if TYPE_CHECKING:

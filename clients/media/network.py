@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import av
-from av import VideoStream
-from av.container import InputContainer
-
 from clients.errors import BadInput, printable
+from clients.extras import av
 from clients.media.containers import FORMATS, OPTIONS
 from clients.media.live import newest
 from clients.media.tracks import PictureTrack
 from clients.media.video_frames import T, Timed
 from clients.media.video_reader import VideoFrame, VideoReader, VideoSecond
+
+if TYPE_CHECKING:
+    from av import VideoStream
+    from av.container import InputContainer
 
 TIMEOUT_S = 10.0
 _WEB = "http,https,httpproxy,tcp,tls,crypto"  # what a playlist may name, too: no files

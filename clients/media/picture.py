@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import BadInput, printable
+from clients.extras import cv2
 from clients.media import limits
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB

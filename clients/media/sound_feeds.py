@@ -11,17 +11,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
-from av import AudioStream
-from av.container import InputContainer, OutputContainer
-
 from clients.errors import printable
+from clients.extras import av
 from clients.media.container_sound import ContainerReader, sound_stream
 from clients.media.containers import opened
 from clients.media.resampling import Resampler, Samples
 from clients.media.tracks import start_of
 
 if TYPE_CHECKING:
+    from av import AudioStream
+    from av.container import InputContainer, OutputContainer
     from av.packet import Packet
 
     TimedPacket = tuple[float, Packet[AudioStream]]

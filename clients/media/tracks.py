@@ -10,22 +10,21 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av import AudioStream, VideoStream
-from av.container import InputContainer
 
+from clients.extras import av
 from clients.media import limits
 from clients.media.containers import Patience
 from clients.media.resampling import Samples
 
 if TYPE_CHECKING:
+    from av import AudioStream, VideoStream
+    from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
 
+    Track = AudioStream | VideoStream
     TrackPacket = Packet[Stream]  # at run time it takes no brackets
-
-Track = AudioStream | VideoStream
 
 MAX_WAITING_BYTES = 64_000_000  # of one track's packets; files keep pictures and sound within a second or two
 MAX_WAITING_S = 10.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-import av
 import numpy as np
-from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
+
+from clients.extras import av
 
 T = TypeVar("T")
 Timed = tuple[float, T]
@@ -47,7 +47,7 @@ def shown_at(frames: Iterable[Timed[T]], every_s: float, start_s: float, step_s:
 def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as (H, W, 3) RGB, turned as it says."""
     untold = frame.colorspace == _UNSPECIFIED_COLOUR and frame.height > _SD_LINES
-    rgb = frame.to_ndarray(format="rgb24", src_colorspace=Colorspace.ITU709 if untold else None)
+    rgb = frame.to_ndarray(format="rgb24", src_colorspace=av.video.reformatter.Colorspace.ITU709 if untold else None)
     return np.ascontiguousarray(np.rot90(rgb, rotation_of(frame) // 90), np.uint8)
 
 

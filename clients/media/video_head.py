@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import av
-from av import AudioStream, VideoStream
-from av.container import InputContainer
+from typing import TYPE_CHECKING
 
 from clients.errors import BadInput, printable
+from clients.extras import av
 from clients.media import kinds, limits
 from clients.media.containers import opened, pictures_of, require_decoder, require_size
+
+if TYPE_CHECKING:
+    from av import AudioStream, VideoStream
+    from av.container import InputContainer
 
 _USUAL_RATE = 25.0
 

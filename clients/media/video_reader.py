@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av import AudioStream, VideoStream
-from av.container import InputContainer
 from numpy.typing import NDArray
 
 from clients.errors import printable
+from clients.extras import av
 from clients.media import limits
 from clients.media.containers import opened
 from clients.media.resampling import Samples
@@ -43,7 +42,12 @@ from clients.media.video_head import (
     require_container,
 )
 
+if TYPE_CHECKING:
+    from av import AudioStream, VideoStream
+    from av.container import InputContainer
+
 _SHARES = (0.5, 0.25, 0.75, 0.1, 0.9)  # where in a video a face is looked for, in this order
+_INDEXED = {"mov", "matroska", "webm"}  # formats in which a jump lands where it should, and times stay right behind it
 _SEEK_STEPS_S = (0.0, 10.0, 60.0)  # how much earlier is tried where a jump lands behind the moment that is wanted
 
 
@@ -186,7 +190,7 @@ class VideoReader:
 
     def _from(self, container: InputContainer, stream: VideoStream, start_s: float) -> Iterator[Timed[av.VideoFrame]]:
         """All pictures from the last one at or before a moment on, and maybe some before it."""
-        if start_s <= 0:
+        if start_s <= 0 or not _INDEXED & set(container.format.name.split(",")):
             return self._decoded(container, stream)
         for earlier_s in _SEEK_STEPS_S:
             container.seek(int((self._start_s + max(0.0, start_s - earlier_s)) * av.time_base))

@@ -8,21 +8,18 @@ H, W: pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av import VideoStream
-from av.container import OutputContainer
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
 from clients.errors import BadInput, printable
+from clients.extras import av
 from clients.media.container_sound import ContainerReader
 from clients.media.containers import opened
 from clients.media.sound_feeds import copied_or_encoded, encoded
@@ -32,6 +29,8 @@ from clients.media.video_head import picture_stream
 from clients.media.whole import WholeFile
 
 if TYPE_CHECKING:
+    from av import VideoStream
+    from av.container import OutputContainer
     from av.packet import Packet
 
 ENDINGS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -98,7 +97,10 @@ class VideoWriter:
             raise ValueError(f"a picture of shape {picture.shape} and type {picture.dtype} for {self._size} and uint8")
         odd = [(0, side % 2) for side in self._size]
         rgb = av.VideoFrame.from_ndarray(np.pad(picture, (*odd, (0, 0)), mode="edge"), format="rgb24")
-        frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        colours = av.video.reformatter
+        frame = rgb.reformat(
+            format="yuv420p", dst_colorspace=colours.Colorspace.ITU709, dst_color_range=colours.ColorRange.MPEG
+        )
         frame.pts, frame.time_base = self.frames, self._step
         with _as_os_errors():
             self._output.mux(self._stream.encode(frame))
@@ -111,7 +113,11 @@ class VideoWriter:
 
         Raises:
             OSError: it cannot be written; there is no file then.
+            ValueError: no picture came.
         """
+        if not self.frames:
+            self.discard()
+            raise ValueError("a video without a picture")
         with _discarding(self._stack, self._whole), _as_os_errors():
             self._output.mux(self._stream.encode(None))
             self._stack.close()
@@ -119,19 +125,19 @@ class VideoWriter:
 
     def discard(self) -> None:
         """Leave no file."""
-        self._stack.close()
-        self._whole.discard()
+        _discard(self._stack, self._whole)
 
     def _add_pictures(self) -> VideoStream:
         name = next(name for name in _ENCODERS if name in av.codecs_available)
         stream = self._output.add_stream(name, rate=1 / self._step, options=_ENCODERS[name])
-        assert isinstance(stream, VideoStream)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = (side + side % 2 for side in self._size)
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = self._step
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        colours = av.video.reformatter
+        context.colorspace, context.color_range = colours.Colorspace.ITU709, colours.ColorRange.MPEG
+        context.color_primaries, context.color_trc = colours.ColorPrimaries.BT709, colours.ColorTrc.BT709
         if not _ENCODERS[name]:
             stream.bit_rate = round(stream.height * stream.width * _BITS_PER_PIXEL / self._step)
         return stream
@@ -177,6 +183,7 @@ def _created(whole: WholeFile, stack: ExitStack) -> OutputContainer:
     if ending not in ENDINGS:
         raise ValueError(f"a video is written as {', '.join(ENDINGS)}, not as {ending or 'a file without ending'}")
     options = {} if ENDINGS[ending] == "matroska" else _MP4_OPTIONS
+    whole.part.touch()  # FFmpeg looks at the place only when the first packet comes
     with _as_os_errors():
         return stack.enter_context(av.open(f"file:{whole.part}", "w", format=ENDINGS[ending], options=options))
 
@@ -215,9 +222,14 @@ def _discarding(stack: ExitStack, whole: WholeFile) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        stack.close()
-        whole.discard()
+        _discard(stack, whole)
         raise
+
+
+def _discard(stack: ExitStack, whole: WholeFile) -> None:
+    with suppress(av.FFmpegError, OSError):  # of the end of a file that nobody wants
+        stack.close()
+    whole.discard()
 
 
 @contextmanager

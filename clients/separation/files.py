@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-
+from clients.extras import cv2
 from clients.media.picture import Picture
 from clients.media.sound import Samples, SoundReader, WavWriter, finish_wav
 from clients.outputs import move_together

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.counting.overlay import density_top, heat, shrunk, size_of
 from clients.crowd_count import LONGEST_SIDE, CrowdCount
+from clients.extras import cv2
 
 _HEAT_SIDE = 512  # pixels; colours are smooth, and the browser makes them larger
 _JPEG_QUALITY = 85

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from clients.errors import BadInput
+from clients.extras import cv2
 from clients.media.faces import FaceBox, find_faces
 from clients.media.picture import Picture, load_picture
 from clients.media.sound import write_wav
