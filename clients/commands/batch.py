@@ -96,7 +96,8 @@ class Batch:
             try:
                 code = _Run(self, work, digests, staging, progress).through(found, reporter)
             except KeyboardInterrupt:
-                reporter.interrupted(len(found), goes_on=digests is not None)
+                if digests is not None:
+                    reporter.interrupted(len(found))
                 raise
         reporter.summary()
         return code

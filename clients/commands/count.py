@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.commands.batch import Report, batch_of
-from clients.commands.count_options import Site, add_arguments, refused, tiles
-from clients.commands.count_stream import PLOT, TABLE, VIDEO
+from clients.commands.count_options import PLOT, TABLE, VIDEO, Site, add_arguments, refused, tiles
 from clients.commands.inputs import PHOTOS, VIDEOS
 from clients.commands.options import server_of, settings_of
 from clients.commands.progress import greet
@@ -50,10 +49,10 @@ _ENDINGS = (OVERLAY, DENSITY, TABLE, PLOT, VIDEO)
 
 def run(args: argparse.Namespace) -> int:
     """Count every input; see `clients.commands.batch.Batch.run` for the exit code."""
+    greet(args, "count")
     if bool(args.inputs) == bool(args.camera or args.stream):
         raise refused("give photos or videos, or one of --camera and --stream")
     site = Site.of(args)
-    greet(args, "count")
     from clients.counter import CrowdCounter
 
     with CrowdCounter(**server_of(args)) as counter:
@@ -92,6 +91,7 @@ def _count(counter: CrowdCounter, path: Path, staging: Path, args: argparse.Name
 
 def _count_photo(counter: CrowdCounter, path: Path, args: argparse.Namespace, site: Site) -> Report:
     from clients.counting.alarms import Alarms
+    require("matplotlib")
     from clients.counting.figures import draw_density
 
     result = counter.count(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from clients.commands.batch import Report, batch_of
-from clients.commands.count_stream import PLOT, TABLE, VIDEO, StreamTask
+from clients.commands.count_options import PLOT, TABLE, VIDEO
+from clients.commands.count_stream import StreamTask
 from clients.commands.inputs import Input
 from clients.errors import ClientError
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clients.media.tiles import Tiles
 
 USAGE = 2
+TABLE, PLOT, VIDEO = ".counts.csv", ".counts.png", ".counted.mp4"  # endings of what comes of a video
 MAX_EVERY_S = 3_600.0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.commands.batch import Report
+from clients.commands.count_options import PLOT, TABLE, VIDEO
 from clients.commands.progress import say_aside, tell_part
 from clients.commands.report import SCHEMA_VERSION
 from clients.counting.alarms import Alarms
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from clients.counting.moments import Seconds
     from clients.crowd_count import TimedCount
 
-TABLE, PLOT, VIDEO = ".counts.csv", ".counts.png", ".counted.mp4"
 _MOST_ALARMS = 1_000  # changes that the last object lists; a camera may run for months
 _MOST_WARNINGS = 3
 
@@ -70,6 +70,7 @@ class StreamTask:
             ClientError: the server's side.
             KeyboardInterrupt: it was stopped before there was a count.
         """
+        require("matplotlib")
         from clients.counting.figures import draw_history
 
         began = time.monotonic()

@@ -62,13 +62,14 @@ class Reporter:
                 sys.stderr.write(f"avedge: {error}\n")
                 self._last_error = str(error)
 
-    def interrupted(self, total: int, *, goes_on: bool) -> None:
+    def interrupted(self, total: int) -> None:
         """Tell what Ctrl-C has left, on standard error."""
         if not self.quiet:
             there = self.counts[DONE] + self.counts[SKIPPED]
-            next_time = "; the same command goes on from there" if goes_on else ""
             with self.progress.aside():
-                sys.stderr.write(f"avedge: interrupted with the results of {there} of {total}{next_time}\n")
+                sys.stderr.write(
+                    f"avedge: interrupted with the results of {there} of {total}; the same command goes on from there\n"
+                )
 
     def summary(self) -> None:
         """Tell how many there were of each, where there were several or nothing was done."""
