@@ -36,6 +36,7 @@ from clients.commands.inputs import PHOTOS, VIDEOS
 from clients.commands.options import server_of, settings_of
 from clients.commands.progress import greet
 from clients.errors import ContractMismatch
+from clients.extras import require
 from clients.media import limits
 
 if TYPE_CHECKING:

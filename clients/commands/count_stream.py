@@ -20,6 +20,7 @@ from clients.counting.history import History
 from clients.counting.regions import TOTAL
 from clients.counting.table import CountTable
 from clients.errors import BadInput, ClientError, printable
+from clients.extras import require
 
 if TYPE_CHECKING:
     from clients.commands.count_options import Site
