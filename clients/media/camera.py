@@ -15,7 +15,7 @@ import numpy as np
 from clients.errors import BadInput, printable
 from clients.extras import cv2
 from clients.media import limits
-from clients.media.live import newest
+from clients.media.live import newest, next_due
 from clients.media.video_reader import VideoFrame, VideoSecond
 
 _MAX_INDEX = 63
@@ -73,7 +73,7 @@ class Camera:
         """Pictures as they come, without an end; those that came while the last one was worked on are left out.
 
         Args:
-            every_s: at least so long from one picture to the next.
+            every_s: the first picture of each so many seconds; None: all.
 
         Raises:
             BadInput: the camera stopped.
@@ -85,7 +85,7 @@ class Camera:
         """The same as `VideoReader.seconds`, without sound.
 
         Args:
-            every_s: at least so long from one picture to the next.
+            every_s: the first picture of each so many seconds.
             sound_s: there is none.
 
         Raises:
@@ -106,7 +106,7 @@ class Camera:
             if not seen:
                 break
             yield VideoFrame(time_s, _rgb(picture))
-            due_s = max(due_s + every_s, time_s)
+            due_s = next_due(time_s, every_s)
         raise _no_camera(self.name, "gives no more pictures", "a camera that stays plugged in")
 
 

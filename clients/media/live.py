@@ -31,6 +31,11 @@ def newest(items: Generator[T, None, None], depth: int = 1) -> Generator[T, None
         thread.join()  # no longer than the source waits for its next item
 
 
+def next_due(time_s: float, every_s: float) -> float:
+    """When the next picture is wanted after one at a moment: when the next `every_s` begins; with 0, every one is."""
+    return (time_s // every_s + 1) * every_s if every_s else time_s
+
+
 class _Line(Generic[T]):
     """Where items wait between two threads."""
 

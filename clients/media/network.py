@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from clients.errors import BadInput, printable
 from clients.extras import av
 from clients.media.containers import FORMATS, OPTIONS
-from clients.media.live import newest
+from clients.media.live import newest, next_due
 from clients.media.tracks import PictureTrack
 from clients.media.video_frames import T, Timed
 from clients.media.video_reader import VideoFrame, VideoReader, VideoSecond
@@ -29,8 +29,8 @@ _FORMATS = f"{FORMATS},rtsp,hls,mpjpeg,mjpeg"
 class NetworkReader(VideoReader):
     """A video that comes over the network, read once; its times begin with the first picture that is given.
 
-    What is live does not wait: pictures that came while the last one was worked on are left out, and at regular moments
-    the picture of that moment is given only if there is one.
+    What is live does not wait: pictures that came while the last one was worked on are left out, and of each `every_s`
+    the first picture is given, if there is one, at its own time.
 
     Args:
         url: address.
@@ -144,9 +144,9 @@ def _name(url: str) -> str:
 
 
 def spaced(frames: Iterable[Timed[T]], every_s: float) -> Iterator[Timed[T]]:
-    """Those of the pictures that come at least so long after each other, at their own times."""
+    """The first picture of each `every_s`, at its own time."""
     due_s = 0.0
     for time_s, frame in frames:
         if time_s >= due_s:
             yield time_s, frame
-            due_s = max(due_s + every_s, time_s)
+            due_s = next_due(time_s, every_s)
