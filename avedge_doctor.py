@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def _indented(detail: str) -> str:
 def _machine(repository: Path) -> Iterator[Finding]:
     """Packages, what serves here, media, memory, GPU, artefacts and the load generator."""
     from serve import machine_checks
-    from serve.checks import EMBEDDED_TARGETS, check_repository, environment_report
+    from serve.checks import EMBEDDED_TARGETS, environment_report
 
     found = machine_checks.gpus()
     for check in (
@@ -102,10 +103,14 @@ def _machine(repository: Path) -> Iterator[Finding]:
     ):
         yield Finding(check.name, check.ok, check.detail)
     for target in EMBEDDED_TARGETS:
-        yield _tried(
-            f"artefacts of {target}", lambda target=target: f"{len(check_repository(repository, target))} models"
-        )
+        yield _tried(f"artefacts of {target}", partial(_artefacts, repository, target))
     yield _tried("perf_analyzer", _analyzer)
+
+
+def _artefacts(repository: Path, target: str) -> str:
+    from serve.checks import check_repository
+
+    return f"{len(check_repository(repository, target))} models"
 
 
 def _analyzer() -> str:
@@ -151,11 +156,11 @@ def _server(args: argparse.Namespace) -> Iterator[Finding]:
 
 def _releases(url: str, tls: Tls | None) -> Iterator[Finding]:
     """Which Triton answers at each address, and whether that release may be reached from other machines."""
-    from packaging.version import Version
     from tritonclient.utils import InferenceServerException
 
     from clients.transport.address import addresses_of
     from clients.transport.grpc_wire import credentials_for, open_client
+    from serve.machine_checks import is_older
 
     for address in addresses_of(url, secure=tls is not None):
         if address.http:  # its answers are checked below all the same
@@ -165,7 +170,7 @@ def _releases(url: str, tls: Tls | None) -> Iterator[Finding]:
                 version = str(client.get_server_metadata(client_timeout=_TIMEOUT_S).version)
             except InferenceServerException:
                 continue  # told below, with what to do
-        old = Version(version) < Version(SAFE_TRITON)
+        old = is_older(version, SAFE_TRITON)
         note = f"; before {SAFE_TRITON} it has known faults, so nobody but this machine should reach it" if old else ""
         yield Finding(f"Triton at {address}", address.is_loopback or not old, f"{version}{note}")
 

@@ -168,7 +168,7 @@ def _band_levels(samples: Array) -> Array:
     power = np.square(np.abs(np.fft.rfft(samples))) * 2 / len(samples) ** 2
     frequencies_hz = np.fft.rfftfreq(len(samples), 1 / settings.SAMPLE_RATE_HZ)
     band = np.digitize(frequencies_hz, _BANDS_HZ[1:-1])
-    return np.sqrt(np.bincount(band, power, len(_BANDS_HZ) - 1))
+    return np.asarray(np.sqrt(np.bincount(band, power, len(_BANDS_HZ) - 1)))
 
 
 def _rounded(values: Array) -> list[float]:
@@ -234,7 +234,7 @@ def _picture() -> Array:
             _paint_ellipse(picture, x, top + 3 * radius, 2 * radius, 2 * radius, clothes)
             _paint_ellipse(picture, x, top, radius, radius + radius // 3, (70 + number * 31 % 90, 52, 40))
         y, radius = y + 4 * radius, radius + 2
-    return picture
+    return np.asarray(picture)
 
 
 def _paint_ellipse(picture: Array, x: int, y: int, wide: int, high: int, colour: tuple[int, int, int]) -> None:

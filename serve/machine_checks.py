@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -50,13 +51,17 @@ _ABSENT = "not installed"
 
 
 def _package(name: str, floor: str, fault: str) -> Check:
-    from packaging.version import Version
-
     seen = _version(name)
     if seen is None:
         return Check(name, False, _ABSENT)
-    new_enough = Version(seen) >= Version(floor)
+    new_enough = not is_older(seen, floor)
     return Check(name, new_enough, seen if new_enough else f"{seen}; wanted {floor} or later, because of {fault}")
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a release is older than another, by the numbers of both."""
+    seen, wanted = ([int(number) for number in re.findall(r"\d+", text.partition("+")[0])] for text in (version, than))
+    return seen < wanted
 
 
 def _version(name: str) -> str | None:

@@ -16,7 +16,7 @@ from clients.commands import batch as batch_module
 from clients.commands import report as report_module
 from clients.commands.batch import Batch, Report
 from clients.commands.inputs import Kinds
-from clients.errors import BadInput, ContractMismatch, OutputFailed, ServerUnavailable
+from clients.errors import BadInput, BadSetting, ContractMismatch, OutputFailed, ServerUnavailable
 
 TEXTS = Kinds("text", frozenset({".txt"}))
 ENDINGS = (".upper.txt", ".length")
@@ -123,7 +123,7 @@ def test_the_only_input_gives_its_own_exit_code(tmp_path: Path) -> None:
     assert run(tmp_path / "out", [tmp_path / "*.bmp"]) == 4
 
 
-@pytest.mark.parametrize(("kind", "code"), [(ServerUnavailable, 5), (ContractMismatch, 6)])
+@pytest.mark.parametrize(("kind", "code"), [(ServerUnavailable, 5), (ContractMismatch, 6), (BadSetting, 2)])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_server_that_is_away_ends_the_run_and_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: type[ServerUnavailable], code: int, jobs: int

@@ -101,11 +101,13 @@ def test_a_bad_value_names_its_variable(
 
 
 def test_a_client_gets_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server_of(parsed()) == {"url": "127.0.0.1:8001", "timeout_s": 60.0, "tls": None, "shared_memory": False}
+    assert server_of(parsed()) == {"url": "127.0.0.1:8001", "timeout_s": 60.0, "tls": None, "shared_memory": "auto"}
     monkeypatch.setenv("AVEDGE_TLS_CA", "ca.pem")
-    said = server_of(parsed("--tls-cert", "me.pem", "--tls-key", "me.key", "--shared-memory", "auto", "--timeout", "2"))
+    said = server_of(
+        parsed("--tls-cert", "me.pem", "--tls-key", "me.key", "--shared-memory", "always", "--timeout", "2")
+    )
     assert said["tls"] == Tls(Path("ca.pem"), Path("me.pem"), Path("me.key"))
-    assert (said["shared_memory"], said["timeout_s"]) == ("auto", 2.0)
+    assert (said["shared_memory"], said["timeout_s"]) == (True, 2.0)
 
 
 def test_what_no_connection_can_be_made_with_is_wrong_usage() -> None:

@@ -33,6 +33,22 @@ def test_an_old_package_is_told_with_the_fault_of_its_release(monkeypatch: pytes
     assert not found["gradio"].ok and found["gradio"].detail == "not installed"
 
 
+@pytest.mark.parametrize(
+    ("version", "than", "older"),
+    [
+        ("2.9.1", "2.11", True),
+        ("2.13.0+cpu", "2.11", False),
+        ("14", "14", False),
+        ("14.0.0", "14", False),
+        ("13.9", "14", True),
+        ("12", "12.3", True),
+        ("1.26.4", "1.26", False),
+    ],
+)
+def test_releases_are_compared_by_their_numbers(version: str, than: str, older: bool) -> None:
+    assert machine_checks.is_older(version, than) == older
+
+
 @pytest.mark.parametrize(("version", "ok"), [("2.6.2", False), ("2.6.3", False), ("2.6.6", True)])
 def test_a_malicious_release_is_told(monkeypatch: pytest.MonkeyPatch, version: str, ok: bool) -> None:
     check = versions(monkeypatch, lightning=version)["lightning"]

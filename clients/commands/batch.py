@@ -28,7 +28,7 @@ from clients.outputs import (
 )  # fmt: skip
 
 __all__ = ["Batch", "Report", "Settings", "Work", "add_batch_arguments", "batch_of", "seconds"]
-SOME_FAILED = 3
+USAGE, SOME_FAILED = 2, 3
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,10 @@ class _Run:
 
 
 def _ends_all(error: BaseException) -> bool:
-    """Whether no other input would fare better: the server is away or another one, or the fault is ours."""
-    return not isinstance(error, ClientError) or isinstance(error, (ServerUnavailable, ContractMismatch))
+    """Whether no other input would fare better: the server is away or another one, or usage or the fault is ours."""
+    if not isinstance(error, ClientError):
+        return True
+    return isinstance(error, (ServerUnavailable, ContractMismatch)) or error.exit_code == USAGE
 
 
 def _said(report: Report) -> dict[str, Any]:
