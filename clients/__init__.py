@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ServerUnavailable,
         Timeout,
     )
+    from clients.extras import MissingExtra
     from clients.separator import (
         FaceIdentity,
         Portrait,
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
         find_faces,
     )
     from clients.separator_aio import AsyncSpeechSeparator
+    from clients.transport.aio import AsyncConnection
     from clients.transport.connection import DEFAULT_URL, Connection
     from clients.transport.tls import Tls
 
 _HOMES = {
     "DEFAULT_URL": "transport.connection",
+    "AsyncConnection": "transport.aio",
     "Connection": "transport.connection",
     "AsyncCrowdCounter": "counter",
     "CrowdCount": "crowd_count",
@@ -47,6 +50,7 @@ _HOMES = {
     "BadSetting": "errors",
     "ClientError": "errors",
     "ContractMismatch": "errors",
+    "MissingExtra": "extras",
     "OutputFailed": "errors",
     "ServerUnavailable": "errors",
     "Timeout": "errors",
@@ -66,6 +70,7 @@ _HOMES = {
 
 __all__ = [
     "DEFAULT_URL",
+    "AsyncConnection",
     "AsyncCrowdCounter",
     "AsyncSpeechSeparator",
     "BadInput",
@@ -77,6 +82,7 @@ __all__ = [
     "CrowdCounter",
     "FaceIdentity",
     "Fallback",
+    "MissingExtra",
     "OutputFailed",
     "Portrait",
     "Region",

@@ -13,6 +13,7 @@ from clients.contract import ServedModel
 from clients.counting.hearing import Fallback
 from clients.counting.overlay import STRENGTH, greyed, heat, laid_over, shrunk, size_of
 from clients.counting.regions import TOTAL, RegionCount
+from clients.extras import require
 from clients.media.letterbox import Letterbox
 from clients.media.picture import Picture
 from clients.media.tiles import TilePlan
@@ -105,6 +106,7 @@ class CrowdCount:
         Raises:
             OutputFailed: it cannot be written.
         """
+        require("matplotlib")
         from clients.counting.figures import draw_density  # matplotlib takes a second to load
 
         write_whole(Path(path), lambda aside: draw_density(aside, self, strength=strength))

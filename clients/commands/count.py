@@ -92,6 +92,7 @@ def _count(counter: CrowdCounter, path: Path, staging: Path, args: argparse.Name
 
 def _count_photo(counter: CrowdCounter, path: Path, args: argparse.Namespace, site: Site) -> Report:
     from clients.counting.alarms import Alarms
+
     require("matplotlib")
     from clients.counting.figures import draw_density
 

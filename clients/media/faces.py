@@ -161,6 +161,8 @@ def crop_face(picture: Picture, box: FaceBox, size: int) -> Picture:
 
 def resized(square: Picture, size: int) -> Picture:
     """A picture brought to size x size pixels; pixels are averaged when it shrinks."""
+    if square.shape[:2] == (size, size):
+        return square.copy()
     method = cv2.INTER_AREA if min(square.shape[:2]) > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=method), np.uint8)
 

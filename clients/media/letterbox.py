@@ -40,9 +40,11 @@ class Letterbox:
         Returns:
             (frame_height, frame_width, 3) RGB.
         """
-        method = cv2.INTER_AREA if self.width < self.photo_width else cv2.INTER_LINEAR
         frame = np.zeros((self.frame_height, self.frame_width, 3), np.uint8)
-        frame[: self.height, : self.width] = cv2.resize(picture, (self.width, self.height), interpolation=method)
+        if picture.shape[:2] != (self.height, self.width):
+            method = cv2.INTER_AREA if self.width < self.photo_width else cv2.INTER_LINEAR
+            picture = np.asarray(cv2.resize(picture, (self.width, self.height), interpolation=method), np.uint8)
+        frame[: self.height, : self.width] = picture
         return frame
 
     def cells(self, cell_pixels: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.extras import cv2
+from clients.extras import cv2, require
 from clients.media.picture import Picture
 from clients.media.sound import Samples, SoundReader, WavWriter, finish_wav
 from clients.outputs import move_together
@@ -63,6 +63,7 @@ class FileJob(Job):
         """Read the file for the first time, for its level, and begin to write."""
         stream = super().start(model)
         if self._wanted.plot:
+            require("matplotlib")
             from clients.spectrograms import VoicePicture
 
             self._picture = VoicePicture(self.heard.samples, self.recording.rate_hz, model.frame_s)
