@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -10,12 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
-import soundfile
-from web_browser import give, served_page, voice_of, write_video
+from web_browser import expected_voice, give, served_page, voice_of, write_picture, write_video
 
-from clients import CrowdCounter, SpeechSeparator
+from clients import CrowdCounter
 from clients.media.sound import load_sound
 from serve.launcher import EmbeddedTriton
 
@@ -79,12 +78,6 @@ def two_faces(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("faces") / "two_faces.png"
     cv2.imwrite(str(path), np.hstack([cv2.imread(str(samples / f"portrait_{number}.png")) for number in (1, 2)]))
     return path
-
-
-def expected_voice(server: EmbeddedTriton, tmp_path: Path, *given: Path, **options: int) -> npt.NDArray[np.float64]:
-    with SpeechSeparator(server.grpc_url) as separator:
-        separator.separate(*given, **options).save(tmp_path / "expected.wav")
-    return soundfile.read(tmp_path / "expected.wav")[0]
 
 
 def test_a_recording_and_a_photo_give_the_voice_that_the_library_gives(
@@ -284,3 +277,22 @@ def test_a_server_that_is_away_is_said_at_once_with_how_to_start_it(
         said.wait_for()
         assert "127.0.0.1:9" in said.inner_text() and "avedge serve" in said.inner_text()
         page.context.close()
+
+
+@pytest.mark.skipif("AVEDGE_WEB_PICTURES" not in os.environ, reason="writes pictures for the README where it says")
+def test_a_picture_of_each_tab(new_page: NewPage, samples: Path, two_faces: Path) -> None:
+    folder = Path(os.environ["AVEDGE_WEB_PICTURES"])
+    page = new_page(viewport={"width": 1100, "height": 800})
+    give(page, "Recording of several people", samples / "mixture_2.wav")
+    give(page, "Photo of the person to hear", two_faces)
+    page.get_by_role("button", name="Thumbnail 2 of 2").click()
+    page.get_by_text("Face 2 of 2 is chosen").wait_for()
+    page.get_by_role("button", name="Separate", exact=True).click()
+    page.get_by_role("group", name="After").get_by_role("button", name="Play", exact=True).wait_for()
+    write_picture(folder / "web_separate.png", page)
+    page.get_by_role("tab", name="Count").click()
+    give(page, "Photo of the crowd", samples / "scene_3.jpg")
+    give(page, "Sound of the place", samples / "scene_3.wav")
+    page.get_by_role("button", name="Count", exact=True).click()
+    page.locator("#number").wait_for()
+    write_picture(folder / "web_count.png", page)

@@ -10,14 +10,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clients.errors import BadInput, BadSetting, ClientError, ServerUnavailable
-from clients.media.faces import choose_face
+from clients.errors import BadInput, BadSetting, ServerUnavailable
+from clients.extras import MissingExtra
+from clients.separator import Portrait, find_faces
 from clients.web.command import require_host, run
 from clients.web.facts import clock, facts_html
 from clients.web.messages import Upload, explain, require_upload, warnings_html
@@ -69,12 +71,36 @@ def test_results_have_folders_of_their_own_that_nobody_can_guess(sessions: Sessi
     assert second.stat().st_mode & 0o077 == 0
 
 
+def test_an_action_that_ends_after_its_page_was_closed_leaves_nothing(sessions: Sessions, tmp_path: Path) -> None:
+    folder, photo = sessions.new_folder("anna", "voice"), upload(tmp_path)
+    sessions.forget("anna")
+    assert not folder.exists()
+    sessions.hold("anna", "photo", [photo])
+    sessions.remember("anna", photo, ())
+    with pytest.raises(BadInput, match="The page was closed"):
+        sessions.new_folder("anna", "voice")
+    assert sessions.recall("anna", photo) is None and not list(tmp_path.iterdir())
+
+
 def test_the_pages_own_examples_are_spared(sessions: Sessions, tmp_path: Path) -> None:
     example = upload(tmp_path)
     sessions.spare_what_is_there()
     sessions.hold("anna", "photo", [example])
     sessions.forget("anna")
     assert example.is_file()
+
+
+def test_faces_are_remembered_for_their_upload_and_not_for_long(tmp_path: Path) -> None:
+    sessions, photo = Sessions(tmp_path, faces_s=0.2), tmp_path / "photo.png"
+    found = (Portrait(np.zeros((9, 9, 3), np.uint8), None),)
+    sessions.remember("anna", photo, found)
+    assert sessions.recall("anna", photo) is found
+    assert sessions.recall("anna", tmp_path / "other.png") is None and sessions.recall("ben", photo) is None
+    sessions.remember("ben", photo, found)
+    sessions.forget("ben")
+    assert sessions.recall("ben", photo) is None
+    time.sleep(0.5)
+    assert sessions.recall("anna", photo) is None
 
 
 def test_nothing_outside_the_private_folder_is_removed(tmp_path: Path) -> None:
@@ -155,12 +181,13 @@ def test_an_error_is_told_in_four_parts_with_the_files_own_name(tmp_path: Path) 
 
 def test_the_commands_options_become_the_pages_fields() -> None:
     with pytest.raises(BadInput) as none:
-        choose_face(np.full((200, 200, 3), 90, np.uint8), "photo.png")
+        find_faces(np.full((200, 200, 3), 90, np.uint8))
     assert "--face-crop" in str(none.value), "the library's words have changed"
     assert "--" not in explain(none.value) and "The photo shows the face alone" in explain(none.value)
     away = ServerUnavailable("No server", "one", "it answers", "start it with `avedge serve`, or check --url")
     assert "--url of `avedge web`" in explain(away)
-    assert "--" not in warnings_html(("a 16-bit file is lowered by 2.0 dB, and --float32 keeps it",))
+    assert "--" not in warnings_html(["a 16-bit file is lowered by 2.0 dB, and --float32 keeps it"])
+    assert "/tmp" not in warnings_html(["/tmp/0a1b/a.wav is short"], Upload(Path("/tmp/0a1b/a.wav"), "a.wav"))
 
 
 def test_what_nobody_expected_shows_no_traceback_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +206,7 @@ def test_figures_are_written_for_people() -> None:
     assert facts_html({"a < b": "1 & 2"}) == (
         '<dl class="ave-facts"><div><dt>a &lt; b</dt><dd>1 &amp; 2</dd></div></dl>'
     )
-    assert warnings_html(()) == ""
+    assert warnings_html([]) == ""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
@@ -210,10 +237,11 @@ def test_a_taken_port_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> No
     assert "cannot be listened on" in capsys.readouterr().err
 
 
-def test_without_gradio_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ClientError, match=r"avedge\[web\]"):
+def test_without_gradio_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as where it is not installed
+    with pytest.raises(MissingExtra, match=r"avedge\[web\]"):
         run(arguments("--port", "0"))  # type: ignore[arg-type]
+    assert not list(temporary.iterdir())
 
 
 def test_help_loads_no_gradio(root: Path) -> None:

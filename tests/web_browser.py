@@ -17,6 +17,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from PIL import Image
+
+from clients import SpeechSeparator
+from serve.launcher import EmbeddedTriton
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -67,3 +71,17 @@ def voice_of(page: Page) -> tuple[npt.NDArray[np.float64], int, str]:
         page.get_by_role("button", name="Download the voice").click()
     samples, rate_hz = soundfile.read(io.BytesIO(Path(download.value.path()).read_bytes()))
     return samples, rate_hz, download.value.suggested_filename
+
+
+def expected_voice(server: EmbeddedTriton, tmp_path: Path, *given: Path, **options: int) -> npt.NDArray[np.float64]:
+    with SpeechSeparator(server.grpc_url) as separator:
+        separator.separate(*given, **options).save(tmp_path / "expected.wav")
+    return soundfile.read(tmp_path / "expected.wav")[0]
+
+
+def write_picture(path: Path, page: Page) -> None:
+    """The page as it is, in 256 colours, which a README takes faster."""
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(700)  # until players and pictures have drawn themselves
+    whole = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    whole.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -12,14 +12,13 @@ its place, after an hour, and when this command ends.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
 
 from clients.commands.options import add_server_arguments, server_of
-from clients.errors import BadSetting, ClientError
+from clients.errors import BadSetting
 
 EXAMPLES = Path("demo/samples")
 _PORT = 7860
@@ -43,13 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         BadSetting: an address that may not be listened on, or a port that is taken.
-        ClientError: Gradio is not installed.
+        MissingExtra: Gradio is not installed.
     """
     require_host(args.host, args.allow_remote)
-    if importlib.util.find_spec("gradio") is None:
-        raise ClientError(
-            "Gradio is not installed here", "the extra `web`", "the page is made with it", "pip install 'avedge[web]'"
-        )
     listening = _listen(args.host, args.port)
     from clients.web.site import Site
 

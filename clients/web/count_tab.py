@@ -110,7 +110,7 @@ def _lay_question(examples: Path) -> _Question:
         include_audio=True,
         label="Video, with or without sound",
         visible=False,
-        height=280,
+        height=340,
         buttons=[],
         elem_id="crowd-video",
     )

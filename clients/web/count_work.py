@@ -16,6 +16,7 @@ from clients.counting.regions import TOTAL
 from clients.crowd_count import CrowdCount, TimedCount
 from clients.media.tiles import Tiles
 from clients.media.video import VideoReader
+from clients.outputs import write_whole
 from clients.web.facts import clock, facts_html
 from clients.web.messages import Upload, require_upload, warnings_html
 from clients.web.overlay import overlay_html
@@ -63,7 +64,7 @@ def count_photo(server: Mapping[str, Any], photo: Upload, sound: Upload | None, 
         "Picture": f"{result.picture.shape[1]} × {result.picture.shape[0]} pixels",
         "Model": f"{result.model.name} {', '.join(result.model.versions)}",
     }
-    said = facts_html(facts) + warnings_html(result.warnings)
+    said = facts_html(facts) + warnings_html(result.warnings, photo, sound)
     return Answer(_number_html(f"{result.count:.1f}", _sure(result)), overlay_html(result), patches_html(result), said)
 
 
@@ -84,7 +85,7 @@ class VideoCount:
     busiest: TimedCount | None = None
     duration_s: float | None = None
     models: set[str] = field(default_factory=set)
-    warnings: set[str] = field(default_factory=set)
+    warnings: dict[str, None] = field(default_factory=dict)  # each once, in their order
 
     def counts(self) -> Generator[TimedCount, None, None]:
         """Every count as it comes; close it to leave off.
@@ -104,7 +105,7 @@ class VideoCount:
     def _take(self, one: TimedCount) -> None:
         self.history.add(one.time_s, one.count.counts, one.count.fallback)
         self.models.add(f"{one.count.model.name} {', '.join(one.count.model.versions)}")
-        self.warnings.update(one.count.warnings)
+        self.warnings.update(dict.fromkeys(one.count.warnings))
         if self.busiest is None or one.count.count > self.busiest.count.count:
             self.busiest = one
 
@@ -119,7 +120,7 @@ class VideoCount:
             raise ValueError("no picture of the video was counted")
         history, summary, top = folder / "count_over_time.png", self.history.summary(), self.busiest
         mean = summary["counts"][TOTAL]["mean"]
-        draw_history(history, self.history)
+        write_whole(history, lambda aside: draw_history(aside, self.history))
         sure = f"at {clock(top.time_s)}, when most were seen; {mean:.1f} on average"
         facts = {
             "Pictures": f"{summary['samples']}, one every {self.looking.every_s:g} s",
@@ -131,7 +132,7 @@ class VideoCount:
             _number_html(f"{top.count.count:.1f}", sure),
             overlay_html(top.count),
             patches_html(top.count),
-            facts_html(facts) + warnings_html(tuple(sorted(self.warnings))),
+            facts_html(facts) + warnings_html(self.warnings, self.video),
             history,
         )
 

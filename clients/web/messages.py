@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,7 @@ logger = logging.getLogger(__name__)
 # The library's words name the command line's options; here the same things are fields, or options of `avedge web`.
 _IN_PAGE_WORDS = {
     " with --face-crop": "; then tick “The photo shows the face alone”",
-    "say which one with --face-index": "choose one of them in the gallery",
-    "give one with --face or --identity": "add one in the field for the photo",
-    "give a photo with --face": "add a photo in its field",
-    "give one with --face": "add one in the field for the photo",
+    "choose with --face-index, or give the photos of those who matter with --face": "cut it to the person to hear",
     "another --sound-start": "another start under Options",
     ", and --float32 keeps it": "",
     "--timeout": "the --timeout of `avedge web`",
@@ -71,21 +69,17 @@ def alert(title: str, lines: list[str]) -> str:
     return f'<div class="ave-alert" role="alert"><p>{escape(title)}.</p><ul>{body}</ul></div>'
 
 
-def warnings_html(warnings: tuple[str, ...]) -> str:
+def warnings_html(warnings: Iterable[str], *uploads: Upload | None) -> str:
     """What the reader should know of a result; empty where there is nothing."""
-    items = "".join(f"<li>{escape(in_page_words(text))}</li>" for text in warnings)
+    items = "".join(f"<li>{escape(_on_page(text, uploads))}</li>" for text in warnings)
     return f'<ul class="ave-warnings" aria-label="Warnings">{items}</ul>' if items else ""
 
 
-def _on_page(text: str, uploads: tuple[Upload | None, ...]) -> str:
+def _on_page(text: str, uploads: Iterable[Upload | None]) -> str:
+    """What the library says, for somebody who sees fields and no options, and knows no path of this machine."""
     for upload in uploads:
         if upload is not None:
             text = text.replace(printable(upload.path), printable(upload.name))
-    return in_page_words(text)
-
-
-def in_page_words(text: str) -> str:
-    """What the library says, for somebody who sees fields and no options."""
     for words, ours in _IN_PAGE_WORDS.items():
         text = text.replace(words, ours)
     return text

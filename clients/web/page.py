@@ -14,9 +14,10 @@ from clients.web.asking import Asking, owner
 from clients.web.count_tab import add_count_tab
 from clients.web.messages import explain
 from clients.web.separate_tab import add_separate_tab
+from clients.web.sessions import KEPT_S
 
 STYLE, SCRIPT = Path(__file__).with_name("page.css"), Path(__file__).with_name("page.js")
-_KEPT_S, _LOOKED_S = 3_600, 60  # how long an upload is kept at most, and how often that is looked after
+_LOOKED_S = 60  # how often it is looked after that no upload is kept for too long
 _WAITING = 32  # questions in the queue; the next is told to come later
 _HEAD = """
 <header class="ave-head">
@@ -38,7 +39,7 @@ def build_page(asking: Asking, examples: Path) -> gr.Blocks:
         asking: whom they ask.
         examples: folder with the demonstration's samples; none are offered where it is absent.
     """
-    page = gr.Blocks(title="avedge", analytics_enabled=False, fill_width=True, delete_cache=(_LOOKED_S, _KEPT_S))
+    page = gr.Blocks(title="avedge", analytics_enabled=False, fill_width=True, delete_cache=(_LOOKED_S, int(KEPT_S)))
     with page:
         gr.HTML(_HEAD)
         with gr.Column(visible=False, elem_id="away") as away:
@@ -90,7 +91,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         button_primary_text_color_dark="white",
         slider_color="*primary_600",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from clients.separator import Portrait, find_faces
 from clients.web.asking import (
     AT_ONCE,
     PRIVATE,
@@ -20,8 +21,8 @@ from clients.web.asking import (
     shown,
     upload_of,
 )
-from clients.web.messages import explain, missing
-from clients.web.separate_work import choice_html, faces_of, separate, write_face_views
+from clients.web.messages import Upload, explain, missing, require_upload
+from clients.web.separate_work import choice_html, separate, write_face_views
 
 RECORDING, VIDEO = "Recording and photo", "Video"
 _EMPTY = '<p class="ave-empty">The voice, before and after, will be here.</p>'
@@ -96,7 +97,7 @@ def _lay_question(examples: Path) -> _Question:
         include_audio=True,
         label="Video with sound",
         visible=False,
-        height=280,
+        height=340,
         buttons=[],
         elem_id="separate-video",
     )
@@ -201,16 +202,29 @@ class _Actions:
         if upload is None:
             return nothing
         try:
-            picture, boxes = faces_of(upload, is_video=source == VIDEO)
-            views = write_face_views(picture, boxes, self.asking.sessions.new_folder(owner(request), "faces"))
+            portraits = self._portraits(upload, request)
+            views = write_face_views(portraits, self.asking.sessions.new_folder(owner(request), "faces"))
         except Exception as error:
             return {**nothing, self.answer.message: shown(explain(error, upload))}
         return {
             **nothing,
             ask.gallery: gr.update(visible=True, value=views, selected_index=0),
-            ask.chosen: (0, len(boxes)),
-            ask.choice: shown(choice_html(0, len(boxes))),
+            ask.chosen: (0, len(portraits)),
+            ask.choice: shown(choice_html(0, len(portraits))),
         }
+
+    def _portraits(self, upload: Upload, request: gr.Request) -> tuple[Portrait, ...]:
+        """Everybody in a photo or video, found once.
+
+        Raises:
+            BadInput: nobody is.
+        """
+        known = self.asking.sessions.recall(owner(request), upload.path)
+        if known is None:
+            require_upload(upload)
+            known = find_faces(upload.path)
+            self.asking.sessions.remember(owner(request), upload.path, known)
+        return known
 
     def choose_face(self, before: tuple[int, int], selected: gr.SelectData) -> Updates:
         """Take the face that was clicked."""
@@ -229,18 +243,18 @@ class _Actions:
     ) -> Updates:
         """Separate, and show the voice or what went wrong."""
         said, from_video = self.answer, source == VIDEO
-        mixture, portrait = upload_of(video if from_video else recording), None if from_video else upload_of(photo)
+        mixture, shows = upload_of(video if from_video else recording), upload_of(video if from_video else photo)
         hidden = {said.empty: gr.update(visible=False), said.result: gr.update(visible=False)}
         try:
             if mixture is None:
                 raise missing("video" if from_video else "recording", "upload one, or record one here")
-            if portrait is None and not from_video:
+            if shows is None:
                 raise missing("photo of the person to hear", "add one, or choose a video, which has its own pictures")
+            face = shows if is_crop else self._portraits(shows, request)[chosen[0]]
             folder = self.asking.sessions.new_folder(owner(request), "voice")
-            face = chosen[0] if chosen[1] else None
-            voice = separate(self.asking.server, mixture, portrait, face, is_crop, folder)
+            voice = separate(self.asking.server, mixture, face, folder)
         except Exception as error:
-            return {**hidden, said.message: shown(explain(error, mixture, portrait))}
+            return {**hidden, said.message: shown(explain(error, mixture, shows))}
         return {
             **hidden,
             said.message: no_message(),

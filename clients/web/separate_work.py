@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from clients.errors import BadInput
 from clients.extras import cv2
-from clients.media.faces import FaceBox, find_faces
-from clients.media.picture import Picture, load_picture
+from clients.media.faces import resized
+from clients.media.picture import Picture
 from clients.media.sound import write_wav
-from clients.media.video import read_frames
-from clients.separator import SeparatedSpeech, SpeechSeparator
+from clients.outputs import write_whole
+from clients.separator import Portrait, SeparatedSpeech, SpeechSeparator
 from clients.web.facts import facts_html
 from clients.web.messages import Upload, require_upload, warnings_html
 
@@ -32,34 +31,13 @@ class Voice(NamedTuple):
     facts: str  # HTML
 
 
-def faces_of(upload: Upload, *, is_video: bool) -> tuple[Picture, list[FaceBox]]:
-    """A photo, or the first of a video's sampled frames with a face, and the faces in it from left to right.
-
-    These are the faces that `SpeechSeparator.separate` counts with its `face_index`.
-
-    Raises:
-        BadInput: not a picture or video, or no face in it.
-    """
-    require_upload(upload)
-    pictures = read_frames(upload.path) if is_video else iter([load_picture(upload.path)])
-    for picture in pictures:
-        if boxes := find_faces(picture):
-            return picture, boxes
-    raise BadInput(
-        f"No face was found in {upload.name}",
-        "a face that looks at the camera, at least a tenth of the picture high",
-        "the voice is chosen by it",
-        "give another one, or a picture that is cut to the face, and tick “The photo shows the face alone”",
-    )
-
-
-def write_face_views(picture: Picture, boxes: list[FaceBox], folder: Path) -> list[tuple[str, str]]:
+def write_face_views(portraits: Sequence[Portrait], folder: Path) -> list[tuple[str, str]]:
     """Every face with its box and what is around it, as JPEG files with captions."""
     views = []
-    for number, box in enumerate(boxes, 1):
+    for number, portrait in enumerate(portraits, 1):
         path = folder / f"face_{number}.jpg"
-        cv2.imwrite(str(path), cv2.cvtColor(_face_view(picture, box), cv2.COLOR_RGB2BGR))
-        views.append((str(path), f"Face {number} of {len(boxes)}"))
+        cv2.imwrite(str(path), cv2.cvtColor(_face_view(portrait), cv2.COLOR_RGB2BGR))
+        views.append((str(path), f"Face {number}"))
     return views
 
 
@@ -69,39 +47,39 @@ def choice_html(index: int, found: int) -> str:
     return f'<p class="ave-choice" role="status">{said}</p>'
 
 
-def separate(
-    server: Mapping[str, Any], mixture: Upload, photo: Upload | None, face: int | None, is_crop: bool, folder: Path
-) -> Voice:
+def separate(server: Mapping[str, Any], mixture: Upload, face: Portrait | Upload, folder: Path) -> Voice:
     """Ask the server, and write what the page plays and shows into a folder.
 
     Args:
         server: what the client's constructor takes.
-        mixture: recording, or a video that shows the person.
-        photo: of the person; None to look in the video.
-        face: index of the chosen face; None for the only one.
-        is_crop: the photo is cut to the face already.
+        mixture: recording or video.
+        face: of the person to hear: one that was found, or a picture (of a video, one of its pictures) that shows
+            nothing else.
         folder: where the files belong.
 
     Raises:
         ClientError: as `SpeechSeparator.separate`.
     """
-    for upload in (mixture, photo):
-        if upload is not None:
-            require_upload(upload)
+    require_upload(mixture)
+    is_crop = isinstance(face, Upload)
+    if isinstance(face, Upload):
+        require_upload(face)
     with SpeechSeparator(**server) as separator:
-        result = separator.separate(
-            mixture.path, photo.path if photo else None, face_index=None if is_crop else face, face_crop=is_crop
-        )
+        result = separator.separate(mixture.path, face.path if isinstance(face, Upload) else face, face_crop=is_crop)
     stem = Path(mixture.name).stem
     before, after, plot = folder / f"{stem}.mixture.wav", folder / f"{stem}.voice.wav", folder / "spectrograms.png"
-    write_wav(before, result.mixture, result.sample_rate_hz)
+    write_whole(before, lambda aside: write_wav(aside, result.mixture, result.sample_rate_hz))
     result.save(after)
     result.plot(plot)
-    return Voice(before, after, plot, _facts_html(result))
+    said = _facts_html(result) + warnings_html(result.warnings, mixture)
+    return Voice(before, after, plot, said)
 
 
-def _face_view(picture: Picture, box: FaceBox) -> Picture:
+def _face_view(portrait: Portrait) -> Picture:
     """The square around a face, with its box."""
+    picture, box = portrait.picture, portrait.box
+    if box is None:
+        return resized(picture, _VIEW_SIDE)
     margin = round(_VIEW_MARGIN * box.width)
     top, left = box.top - margin, box.left - margin
     side = box.width + 2 * margin
@@ -130,4 +108,4 @@ def _facts_html(result: SeparatedSpeech) -> str:
         "Attention": f"{100 * said['attention_mean']:.0f} % on average: how much the face weighed",
         "Model": f"{said['model']} {', '.join(said['model_versions'])}",
     }
-    return facts_html(facts) + warnings_html(result.warnings)
+    return facts_html(facts)

@@ -11,24 +11,43 @@ import os
 import shutil
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from clients.errors import BadInput
+from clients.separation.speaker import Portrait
+
+KEPT_S = 3_600.0
+_CLOSED = 1_000  # far more pages than are closed while one action runs
 _PREFIX, _LOCK = "avedge-web-", ".lock"
 
 
+@dataclass(frozen=True)
+class _Faces:
+    """Who was found in an upload, and when that is forgotten."""
+
+    upload: Path
+    portraits: tuple[Portrait, ...]
+    end: threading.Timer
+
+
 class Sessions:
-    """The files of all open pages; methods may be called from several threads.
+    """The files and faces of all open pages; methods may be called from several threads.
 
     Args:
         folder: private folder that all held files lie in.
+        faces_s: how long faces are remembered at most.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, faces_s: float = KEPT_S) -> None:
+        self._folder, self._faces_s = folder, faces_s
+        self._faces: dict[str, _Faces] = {}  # by session
         self._held: dict[str, dict[str, set[Path]]] = {}  # by session, then by what the files are for
+        self._closed: deque[str] = deque(maxlen=_CLOSED)  # whose actions may not have ended yet
         self._spared: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -37,20 +56,55 @@ class Sessions:
         self._spared = {path.resolve() for path in self._folder.rglob("*")}
 
     def hold(self, name: str, purpose: str, files: Iterable[Path]) -> None:
-        """Hold files for a purpose; what was held for it before is let go."""
+        """Hold files for a purpose; what was held for it before is let go, and all of it if the page was closed."""
         with self._lock:
+            if name in self._closed:
+                self._remove_unheld(files)
+                return
             held = self._held.setdefault(name, {})
             before, held[purpose] = held.get(purpose, set()), set(files)
             self._remove_unheld(before)
 
     def new_folder(self, name: str, purpose: str) -> Path:
-        """A folder with an unguessable name for results; the earlier one of this purpose is let go."""
+        """A folder with an unguessable name for results; the earlier one of this purpose is let go.
+
+        Raises:
+            BadInput: the page was closed meanwhile, and nobody would remove the folder.
+        """
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         self.hold(name, purpose, [folder])
+        if not folder.is_dir():
+            raise BadInput("The page was closed", "an open page", "nobody waits for the answer", "open it again")
         return folder
+
+    def remember(self, name: str, upload: Path, portraits: tuple[Portrait, ...]) -> None:
+        """Keep in memory who was found in an upload; those of an earlier one are forgotten."""
+        end = threading.Timer(self._faces_s, self.forget_faces, (name,))
+        end.daemon = True
+        self.forget_faces(name)
+        with self._lock:
+            if name not in self._closed:
+                self._faces[name] = _Faces(upload, portraits, end)
+                end.start()
+
+    def recall(self, name: str, upload: Path) -> tuple[Portrait, ...] | None:
+        """Who was found in an upload; None where nobody looked, or that was forgotten."""
+        with self._lock:
+            known = self._faces.get(name)
+            return known.portraits if known and known.upload == upload else None
+
+    def forget_faces(self, name: str) -> None:
+        """Let go of the faces that a page has found."""
+        with self._lock:
+            known = self._faces.pop(name, None)
+        if known:
+            known.end.cancel()
 
     def forget(self, name: str) -> None:
         """The page was closed: everything that it held goes."""
+        with self._lock:
+            self._closed.append(name)
+        self.forget_faces(name)
         with self._lock:
             for files in self._held.pop(name, {}).values():
                 self._remove_unheld(files)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from clients.extras import require
 from clients.web.sessions import Sessions, private_folder
 
 if TYPE_CHECKING:
@@ -51,17 +52,18 @@ class Site:
 
     def __init__(self, server: Mapping[str, Any], *, examples: Path, public: bool) -> None:
         self._server, self._examples, self._public = server, examples, public
-        self._stack = ExitStack()
 
     def __enter__(self) -> Site:
-        folder = self._stack.enter_context(private_folder())
-        # Gradio reads these when it is imported and when components are made.
-        os.environ |= {
-            "GRADIO_TEMP_DIR": str(folder),
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "HF_HUB_OFFLINE": "1",
-        }
-        self._app = self._make(Sessions(folder))
+        with ExitStack() as stack:
+            folder = stack.enter_context(private_folder())
+            # Gradio reads these when it is imported and when components are made.
+            os.environ |= {
+                "GRADIO_TEMP_DIR": str(folder),
+                "GRADIO_ANALYTICS_ENABLED": "False",
+                "HF_HUB_OFFLINE": "1",
+            }
+            self._app = self._make(Sessions(folder))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -88,7 +90,7 @@ class Site:
             uvicorn.Server(config).run(sockets=[listening])
 
     def _make(self, sessions: Sessions) -> FastAPI:
-        import gradio
+        gradio = require("gradio")
         from fastapi import FastAPI
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
