@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.ticker import FuncFormatter, MultipleLocator
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clients.counting.alarms import Threshold
 from clients.counting.history import Curves, History
-from clients.counting.overlay import STRENGTH, density_top
+from clients.counting.overlay import STRENGTH, colours_of_people, density_top
 from clients.counting.regions import TOTAL
 from clients.plots import DPI, INK, save_figure
 
@@ -48,7 +48,8 @@ def draw_density(path: Path, result: CrowdCount, *, strength: float = STRENGTH) 
     axes.set_title(heard, loc="right", fontsize=10, color=INK)
     cell_height, cell_width = result.cell_size
     label = f"people per cell of {cell_width:.1f}x{cell_height:.1f} pixels"
-    colours = ScalarMappable(Normalize(0, density_top(result.density)), "magma")
+    palette = ListedColormap(colours_of_people() / 255)
+    colours = ScalarMappable(Normalize(0, density_top(result.density)), palette)
     figure.colorbar(colours, cax=axes.inset_axes((1.015, 0, 0.025, 1)), label=label, extend="max")
     save_figure(figure, path)
 

@@ -12,6 +12,7 @@ from clients.media.picture import Picture
 
 STRENGTH = 0.85  # at which the densest places still show the photo
 _FULL_PERCENTILE = 99.5  # of the cells, that has the strongest colour; a few heads close by would dim all others
+_DARKEST = 64  # of magma's 256 colours: the black ones before it would look like shade
 _LEAST_TOP = 1e-3  # people per cell; an empty place stays clear
 
 
@@ -60,7 +61,8 @@ def heat(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    colours = _colours()[np.round(smooth * 255).astype(np.uint8)]
+    palette = colours_of_people()
+    colours = palette[np.round(smooth * (len(palette) - 1)).astype(np.uint8)]
     return colours, np.asarray(strength * np.sqrt(smooth), np.float32)
 
 
@@ -86,7 +88,7 @@ def shrunk(picture: Picture, longest_side: int) -> Picture:
 
 
 @cache
-def _colours() -> Picture:
-    """(256, 3) RGB, from dark to light: perceptually even and safe for the colour-blind."""
-    levels = np.arange(256, dtype=np.uint8)[None]
+def colours_of_people() -> Picture:
+    """(192, 3) RGB, for few people to many: perceptually even and safe for the colour-blind."""
+    levels = np.arange(_DARKEST, 256, dtype=np.uint8)[None]
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)[0], np.uint8)
