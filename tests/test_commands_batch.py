@@ -214,7 +214,7 @@ def test_other_settings_refuse_to_replace_and_say_which(tmp_path: Path, capsys: 
     run(tmp_path / "out", inputs, settings={"case": "upper", "model": {"versions": [1]}, "face": "x"})
     capsys.readouterr()
     assert run(tmp_path / "out", inputs, settings={"case": "upper", "model": {"versions": [2]}, "face": "y"}) == 8
-    assert "made with another face and another model" in capsys.readouterr().err
+    assert "made with another --face and another model" in capsys.readouterr().err
 
 
 def test_files_of_others_are_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clients.commands.resume import Identity
+from clients.commands.resume import MODEL, Identity
 
 if TYPE_CHECKING:
     from clients.client import ServedClient
@@ -141,7 +141,7 @@ def settings_of(args: argparse.Namespace, client: ServedClient, *models: ServedM
     chosen = {name: value for name, value in vars(args).items() if name not in _DECIDE_NOTHING}
     found: dict[str, Any] = {name: _content_of(value) for name, value in chosen.items()}
     served = {model.name: {"versions": client.release(model), "facts": dict(model.facts)} for model in models}
-    return found | {"model": served}
+    return found | {MODEL: served}
 
 
 def _content_of(value: Any) -> Any:

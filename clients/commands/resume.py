@@ -22,6 +22,7 @@ from typing import Any
 from clients.errors import OutputFailed, printable
 
 FOLDER = ".avedge"
+MODEL = "model"  # among the settings: what the server says of it; all others are options
 _VERSION = 1
 _BLOCK_BYTES = 1 << 20
 
@@ -62,8 +63,9 @@ class Record:
     said: dict[str, Any]  # result, timings and warnings, as --json says them
 
     def differences(self, identity: Identity, settings: Mapping[str, str]) -> list[str]:
-        """Names of what was otherwise when the results were made."""
-        names = sorted(name for name in {*settings, *self.settings} if settings.get(name) != self.settings.get(name))
+        """What was otherwise when the results were made: the input, the model, options."""
+        changed = sorted(name for name in {*settings, *self.settings} if settings.get(name) != self.settings.get(name))
+        names = [name if name == MODEL else f"--{name.replace('_', '-')}" for name in changed]
         return names if self.input.is_of_the_same(identity) else ["input", *names]
 
     def holds(self, file: Path, ending: str) -> bool:
