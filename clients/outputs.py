@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clients.errors import OutputFailed, printable
@@ -74,22 +74,6 @@ def prepare_folder(folder: Path) -> None:
         pass
 
 
-def require_absent(paths: list[Path]) -> None:
-    """Refuse to replace earlier results.
-
-    Raises:
-        OutputFailed: names those that are there.
-    """
-    there = [printable(path) for path in paths if path.exists()]
-    if there:
-        raise OutputFailed(
-            f"{', '.join(there)} is there already",
-            "a free name",
-            "an earlier result would be lost",
-            "add --overwrite, or give another folder with --output",
-        )
-
-
 @contextmanager
 def staging_in(folder: Path) -> Iterator[Path]:
     """A hidden folder on the same file system, gone afterwards whatever happens; locked as long as its owner lives.
@@ -150,7 +134,8 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):  # some network file systems know no locks; no cleaner gets one there either
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return folder, lock
         os.close(lock)
@@ -184,7 +169,7 @@ def _move_all(made: Mapping[Path, Path], staging: Path) -> None:
                 replaced[target] = kept
             os.replace(file, target)
             moved.append(target)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         for target in moved:
             target.unlink(missing_ok=True)
         for target, kept in replaced.items():

@@ -221,6 +221,19 @@ def test_files_written_together_are_all_there_or_none_is(tmp_path: Path) -> None
     assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "earlier"
 
 
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    (tmp_path / ".avedge-dead").mkdir()
+    monkeypatch.setattr(outputs.fcntl, "flock", flock)
+    outputs.prepare_folder(tmp_path)
+    outputs.write_whole(tmp_path / "a", write_new)
+    assert (tmp_path / "a").read_text() == "new" and (tmp_path / ".avedge-dead").is_dir()  # whose it is cannot be told
+
+
 def test_a_move_that_fails_puts_back_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("earlier")
     (tmp_path / "d").write_text("earlier too")

@@ -102,6 +102,12 @@ def test_a_pattern_keeps_the_folders_behind_its_fixed_part(tmp_path: Path) -> No
     assert places(tmp_path / "*") == ["monday/a", "tuesday/a"]  # folders that fit are looked into
 
 
+def test_two_stars_at_the_end_stand_for_all_that_is_below(tmp_path: Path) -> None:
+    made(tmp_path, "a.jpg", "readme.txt", "monday/b.jpg", "tuesday/c/d.jpg")
+    assert places(tmp_path / "**") == ["a", "monday/b", "tuesday/c/d"]
+    assert places(tmp_path / "*day" / "**") == ["monday/b", "tuesday/c/d"]
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
     made(tmp_path, "a[1].jpg", "a1.jpg")
     assert places(tmp_path / "a[1].jpg") == ["a[1]"]

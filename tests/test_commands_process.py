@@ -139,7 +139,7 @@ def test_a_folder_that_may_only_be_read_is_told(tmp_path: Path) -> None:
 def on_a_terminal(*words: object, **more: str) -> tuple[str, str, int]:
     """What a process writes on standard output, a pipe, and on standard error, a terminal; and its exit code."""
     ours, theirs = pty.openpty()
-    process = start(*words, stderr=theirs, env=environment(TERM="xterm", COLUMNS="100", **more))
+    process = start(*words, stderr=theirs, env=environment(**{"TERM": "xterm", "COLUMNS": "100"} | more))
     os.close(theirs)
     said = b""
     while True:
@@ -164,6 +164,7 @@ def test_progress_is_drawn_on_a_terminal_only_and_names_are_escaped(tmp_path: Pa
     for quiet in ("--quiet", "--json"):
         assert on_a_terminal(*words, "--overwrite", quiet)[1] == ""
     assert run(*words, "--overwrite")[2] == ""  # no terminal
+    assert on_a_terminal(*words, "--overwrite", TERM="dumb")[1] == ""
 
 
 def test_colours_stay_away_where_they_are_not_wanted(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def find_inputs(words: Iterable[Path | Input], kinds: Kinds, *, results: Path, e
     """
     found: list[Input] = []
     results, ours = results.resolve(), tuple(endings)
-    for word in words:
+    for given in words:
+        word = given.parent if isinstance(given, Path) and given.name == "**" else given  # all that is below
         if isinstance(word, Input):
             found.append(word)
         elif word == STDIN:
@@ -174,7 +175,7 @@ def _fitting(pattern: Path, kinds: Kinds, results: Path, endings: tuple[str, ...
             continue
         if not path.is_dir():
             found.append(_below(base, path))
-        elif wild[-1] != "**":
+        else:
             found += [replace(one, place=_place(base, one.path)) for one in _in_folder(path, kinds, results, endings)]
         if len(found) > MAX_FOUND:
             return [_too_many(pattern)]

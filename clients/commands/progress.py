@@ -41,8 +41,9 @@ def say_aside(text: str, *, error: bool = False) -> None:
 
 
 def is_watched(args: argparse.Namespace) -> bool:
-    """Whether somebody sees progress: standard error is a terminal, and nothing was said against it."""
-    return sys.stderr.isatty() and not (args.quiet or args.json)
+    """Whether somebody sees progress: standard error is a terminal that can redraw, and nothing speaks against it."""
+    able = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return able and not (args.quiet or args.json)
 
 
 def greet(args: argparse.Namespace, command: str) -> None:
