@@ -51,9 +51,8 @@ class _Lazy(argparse.ArgumentParser):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The measurements and the options that all share."""
-    lazy: type[_Lazy] = type(
-        "Lazy", (_Lazy, type(parser)), {}
-    )  # with the help and the errors of the whole command line
+    # With the help and the errors of the whole command line.
+    lazy: type[_Lazy] = type("Lazy", (_Lazy, type(parser)), {})
     words = parser.add_subparsers(dest="measurement", metavar="measurement", required=True, parser_class=lazy)
     for word, text in (*MEASUREMENTS.items(), (REPORT, REPORT_HELP)):
         own = words.add_parser(word, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
