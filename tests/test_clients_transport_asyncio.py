@@ -158,6 +158,23 @@ def test_a_cancelled_task_takes_its_requests_with_it(way: Callable) -> None:
     assert len(fake.requests) <= 5 or way is by_http
 
 
+@both
+def test_closing_ends_what_other_tasks_wait_for(way: Callable) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        task = asyncio.create_task(connection.infer("facefilter", numbered(1)[0], OUTPUTS))
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await connection.close()
+        with pytest.raises(RuntimeError, match="closed while a request was on its way"):
+            await task
+        assert time.monotonic() - began < 1
+        with pytest.raises(RuntimeError, match="this connection is closed"):
+            await connection.infer("facefilter", numbered(1)[0], OUTPUTS)
+
+    with way(voice(delay_s=3.0)) as url:
+        run(work, url)
+
+
 def test_a_stream_without_end_takes_items_only_as_answers_are_taken() -> None:
     taken = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ class AsyncGrpcWire:
     def __init__(self, address: Address, tls: Tls | None, shared_memory: SharedMemory = False) -> None:
         self._address, self._tls = address, tls or Tls()
         self._credentials = credentials_for(address, tls)
+        self._is_closed = False
         self._opened: triton_aio.InferenceServerClient | None = None
         self._registrar = open_client(address, self._credentials) if shared_memory else None
         self._regions = regions_for(address, shared_memory, self._registrar)
@@ -62,19 +64,26 @@ class AsyncGrpcWire:
 
     async def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float) -> Answer:
         """One item's answer, checked; CallFailed where there is none. Cancelled with the task that waits for it."""
+        deadline = time.monotonic() + timeout_s
         with lend(self._regions, inputs) as loan, failures():
             if loan.is_new:
                 await asyncio.to_thread(loan.register, timeout_s)
-            result = await self._client.infer(
-                model,
-                loan.inputs(timeout_s),
-                outputs=[triton.InferRequestedOutput(name) for name in outputs],
-                client_timeout=timeout_s,
-            )
+            try:
+                result = await self._client.infer(
+                    model,
+                    loan.inputs(timeout_s),
+                    outputs=[triton.InferRequestedOutput(name) for name in outputs],
+                    client_timeout=max(deadline - time.monotonic(), 1e-3),
+                )
+            except asyncio.CancelledError:
+                if self._is_closed:  # gRPC's way to say so; nobody has cancelled the task
+                    raise CallFailed("CANCELLED", "the channel was closed") from None
+                raise
         return {name: only_item(model, name, result.as_numpy(name)) for name in outputs}
 
     async def close(self) -> None:
         """Give the channel back; what is on its way is cancelled."""
+        self._is_closed = True
         if self._opened is not None:
             await self._opened.close()
         if self._regions is not None:

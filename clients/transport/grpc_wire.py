@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class GrpcWire:
         self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float, cancellation: Cancellation
     ) -> Answer:
         """One item's answer, checked; CallFailed where there is none."""
+        deadline = time.monotonic() + timeout_s
         arrived: Future[tuple[Any, InferenceServerException | None]] = Future()
         with lend(self._regions, inputs) as loan, failures():
             call = self._client.async_infer(
@@ -66,7 +68,7 @@ class GrpcWire:
                 loan.inputs(timeout_s),
                 callback=lambda result, error: arrived.set_result((result, error)),
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
-                client_timeout=timeout_s,
+                client_timeout=max(deadline - time.monotonic(), 1e-3),
             )
             with cancellation.ends(call.cancel):
                 try:

@@ -170,6 +170,8 @@ def _read(sock: socket.socket | None, answer: HTTPResponse, deadline: float) -> 
             raise TimeoutError
         if sock is not None:
             sock.settimeout(max(deadline - time.monotonic(), 1e-3))
+    if answer.length:  # asked for a part, http.client keeps silent on an end that came too early
+        raise HTTPException(f"the answer ended {answer.length:,} bytes too early")
     return b"".join(blocks)
 
 
