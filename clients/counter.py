@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from clients.client import AsyncServedClient, ServedClient
 from clients.contract import ServedModel
-from clients.counting.hearing import Fallback, Heard, from_start, hear
+from clients.counting.hearing import Fallback, Heard, hear, sound_at
 from clients.counting.moments import Moment, Seconds, StreamItem, moment_of, moments_of
 from clients.counting.question import MODEL, MODEL_VISION, OUTPUTS, Question, View, ask, require_fit
 from clients.counting.regions import Region, require_distinct
 from clients.crowd_count import CrowdCount, TimedCount
 from clients.media.picture import load_picture
-from clients.media.sound import load_sound
 from clients.media.tiles import Tiles
 from clients.transport.connection import IN_FLIGHT, Tensors
 
@@ -249,7 +248,7 @@ def _moment(picture: Media, sound: Media | None, sample_rate_hz: int | None, sou
     photo = load_picture(picture)
     if sound is None:
         return Moment(0.0, photo, Fallback.NO_SOUND_GIVEN)
-    return Moment(0.0, photo, from_start(load_sound(sound, sample_rate_hz), sound_start_s))
+    return Moment(0.0, photo, sound_at(sound, sound_start_s, sample_rate_hz))
 
 
 async def _moments_of(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.contract import ServedModel
 from clients.errors import BadInput
 from clients.media import limits
-from clients.media.sound import Samples, Sound, fitted, resample
+from clients.media.sound import Samples, Sound, fitted, resample, sound_of_array
+from clients.media.sound_reader import open_sound
 
+HEARD_S = 1.1  # that are read: the second that the networks hear, and a little more for the filter behind it
 MIN_HEARD_S = limits.MIN_SECONDS  # of the second; less says nothing of a place
 
 
@@ -38,21 +44,46 @@ class Heard:
     warnings: tuple[str, ...] = ()
 
 
-def from_start(sound: Sound, start_s: float) -> Sound:
-    """The recording from a moment on.
+def sound_at(source: str | Path | NDArray[Any], start_s: float, sample_rate_hz: int | None = None) -> Sound:
+    """A recording from a moment on, as far as it is heard; of a file no more is read than up to there.
+
+    Args:
+        source: path of a recording or video; or an array (N,) or (N, channels), floats at full scale 1 or integers.
+        start_s: the moment, seconds.
+        sample_rate_hz: of an array; a file knows its own.
 
     Raises:
-        BadInput: it is over by then.
+        BadInput: not a recording, damaged up to there, or over by then.
     """
-    start = round(start_s * sound.sample_rate_hz)
-    if not 0 <= start < len(sound.samples):
-        raise BadInput(
-            f"The sound was to begin at {start_s:g} s, but {sound.name} is {sound.seconds:.2f} s long",
-            "a start inside the recording",
-            "there is nothing to hear elsewhere",
-            "give another --sound-start",
-        )
-    return Sound(sound.samples[start:], sound.sample_rate_hz, sound.name)
+    if not 0 <= start_s < limits.MAX_STREAM_SECONDS:
+        raise _outside(start_s, f"no recording is longer than {limits.MAX_STREAM_SECONDS:,} s")
+    if isinstance(source, np.ndarray):
+        sound = sound_of_array(source, sample_rate_hz)
+        start = round(start_s * sound.sample_rate_hz)
+        if start >= len(sound.samples):
+            raise _outside(start_s, f"{sound.name} is {sound.seconds:.2f} s long")
+        return Sound(sound.samples[start:], sound.sample_rate_hz, sound.name)
+    with open_sound(source) as reader, closing(reader.pieces()) as pieces:
+        rate_hz = reader.sample_rate_hz
+        start, end = round(start_s * rate_hz), round((start_s + HEARD_S) * rate_hz)
+        kept, read = [np.zeros(0, np.float32)], 0
+        for piece in pieces:
+            kept.append(piece[max(0, start - read) : max(0, end - read)])
+            read += len(piece)
+            if read >= end:
+                break
+    if read <= start:
+        raise _outside(start_s, f"{reader.name} is {read / rate_hz:.2f} s long")
+    return Sound(np.concatenate(kept), rate_hz, reader.name)
+
+
+def _outside(start_s: float, seen: str) -> BadInput:
+    return BadInput(
+        f"The sound was to begin at {start_s:g} s, but {seen}",
+        "a start inside the recording",
+        "there is nothing to hear elsewhere",
+        "give another --sound-start",
+    )
 
 
 def hear(sound: Sound, served: ServedModel) -> Heard | Fallback:

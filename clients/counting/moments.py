@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from clients.counting.hearing import MIN_HEARD_S, Fallback
+from clients.counting.hearing import HEARD_S, MIN_HEARD_S, Fallback
 from clients.media.picture import Picture, load_picture
 from clients.media.sound import Sound, sound_of_array
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # A picture as a file or array; or (time_s, picture, sound).
 StreamItem = str | Path | NDArray[Any] | tuple[float, str | Path | NDArray[Any], NDArray[Any] | Sound | Fallback | None]
-
-_HEARD_S = 1.1  # of a video's sound with each picture: the second, and a little more for the filter behind it
 
 
 class Seconds(Protocol):
@@ -67,7 +65,7 @@ def moments_of(
 
 
 def _watched(reader: Seconds, every_s: float, use_sound: bool) -> Iterator[Moment]:
-    for second in reader.seconds(every_s, _HEARD_S):
+    for second in reader.seconds(every_s, HEARD_S):
         yield Moment(second.time_s, second.picture, _heard_with(second, reader, use_sound))
 
 
