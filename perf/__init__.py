@@ -1,1 +1,6 @@
 """perf_analyzer sweeps and reports against a served repository."""
+
+import os
+
+# ONNX Runtime from 1.29 on tells its maker of graphs, machine and use, unless it is told not to before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="encrypt gRPC; the server's certificate, PEM")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's private key, PEM")
     parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="let in only clients whose certificate it signed")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="keep no face's identity in memory from one request to the next"
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the server's log there")
     parser.add_argument(
         "--startup-timeout", type=float, default=120, metavar="SECONDS", help="until all is ready (%(default)s)"
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise ServeError(_container_advice(args.repository.resolve()))
     tls = _tls(args)
     _check_host(args.host, args.allow_remote, knows_clients=tls is not None and tls.client_ca is not None)
-    from serve.launcher import EmbeddedTriton
+    from serve.launcher import CACHE_BYTES, EmbeddedTriton
 
     server = EmbeddedTriton(
         args.repository,
@@ -80,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port or None,
         startup_timeout_s=args.startup_timeout,
         log_path=args.log,
+        cache_bytes=0 if args.no_cache else CACHE_BYTES,
         tls=tls,
     )
     with _signals_as_interrupt():

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +30,14 @@ def remove_shared_memory(prefix: str) -> None:
     """Remove the shared memory that a crashed server or stub left behind; the prefix is one server's own."""
     for path in Path("/dev/shm").glob(f"{prefix}*"):
         path.unlink(missing_ok=True)
+
+
+def hide_shared_memory(prefix: str) -> None:
+    """Let only its owner read the shared memory of a server: it holds what was asked, and Triton lets everybody."""
+    for path in Path("/dev/shm").glob(f"{prefix}*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
 
 
 def kill_leftovers(scratch: Path) -> None:
@@ -50,11 +59,12 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def keep(launcher: int, stop_timeout_s: float, command: list[str]) -> int:
+def keep(launcher: int, prefix: str, stop_timeout_s: float, command: list[str]) -> int:
     """Run the server until it ends, the launcher is gone, or SIGTERM comes.
 
     Args:
         launcher: process id of the parent at the start.
+        prefix: of the server's shared memory.
         stop_timeout_s: time the server gets to stop by itself.
         command: the server's.
 
@@ -73,6 +83,7 @@ def keep(launcher: int, stop_timeout_s: float, command: list[str]) -> int:
     sys.stdout.write(f"{server.pid}\n")
     sys.stdout.flush()
     while _is_running(server.pid) and not asked and os.getppid() == launcher:
+        hide_shared_memory(prefix)  # again and again: a stub that had to be started anew makes new ones
         time.sleep(_POLL_S)
     if _is_running(server.pid):
         os.kill(server.pid, signal.SIGTERM)
@@ -97,7 +108,7 @@ def main(arguments: list[str]) -> int:
     """Keep the server, then clear up; the scratch folder goes with the last user of it."""
     launcher, prefix, scratch, stop_timeout_s, *command = arguments
     try:
-        code = keep(int(launcher), float(stop_timeout_s), command)
+        code = keep(int(launcher), prefix, float(stop_timeout_s), command)
     finally:
         remove_shared_memory(prefix)
         if os.getppid() != int(launcher):

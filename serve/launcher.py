@@ -76,7 +76,7 @@ class EmbeddedTriton:
             startup_timeout_s: time until every model is ready.
             stop_timeout_s: time for requests in flight at the end; what then still runs is killed.
             log_path: the server's log; kept nowhere when None, its end is in the error if the start fails.
-            cache_bytes: size of the response cache.
+            cache_bytes: size of the response cache, which keeps identities of faces; 0 for none.
             tls: encryption of gRPC; HTTP and metrics then stay on 127.0.0.1, whatever `host` says.
             more_options: of tritonserver's command line, after ours.
         """
@@ -108,6 +108,7 @@ class EmbeddedTriton:
             self._launch()
             try:
                 self._wait_ready(deadline)
+                keeper.hide_shared_memory(self._shm_prefix)  # before anybody asks; the keeper sees to later ones
                 prove_answers(self._endpoints.ask, self._served)
                 warm_ensembles(self._endpoints.ask, self._served)
                 break
@@ -238,8 +239,7 @@ class EmbeddedTriton:
             f"--model-config-name={self._target}",
             f"--backend-directory={self._scratch / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
-            f"--cache-directory={caches}",
-            f"--cache-config=local,size={self._cache_bytes}",
+            *self._cache_options(caches),
             "--disable-auto-complete-config",
             "--exit-on-error=true",
             "--strict-readiness=true",
@@ -255,6 +255,11 @@ class EmbeddedTriton:
             *(self._tls.options() if self._tls else ()),
             *self._more_options,
         ]
+
+    def _cache_options(self, caches: Path) -> list[str]:
+        if not self._cache_bytes:
+            return []
+        return [f"--cache-directory={caches}", f"--cache-config=local,size={self._cache_bytes}"]
 
     def _wait_ready(self, deadline: float) -> None:
         while not is_ready(self._endpoints, self._server_id, self._served):

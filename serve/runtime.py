@@ -121,5 +121,6 @@ def server_environment(wheel: Wheel) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",  # the backends here run on the CPU, on any machine
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: several models share the cores
         "PYTHONUNBUFFERED": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # else ONNX Runtime from 1.29 on tells its maker of graphs, machine and use
         **_KEEP_MEMORY,
     }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # where a test loads ONNX Runtime itself
 
 
 @pytest.fixture(autouse=True, scope="session")

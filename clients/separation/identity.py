@@ -7,7 +7,7 @@ only its owner may read it. It is still biometric data: whoever has the file can
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -36,10 +36,10 @@ _SAME_NETWORK = 0.99  # cosine; half precision of the same weights stays above 0
 class FaceIdentity:
     """One person's face, as the served face network describes it."""
 
-    values: NDArray[np.float32]  # (identity_size,), of length 1
+    values: NDArray[np.float32] = field(repr=False)  # (identity_size,), of length 1; in no log by an accident
     # What the same network made of a picture that never changes. Weights can change where the contract does not;
     # numbers of other weights would choose a voice at random, without a word.
-    probe: NDArray[np.float32]  # (identity_size,)
+    probe: NDArray[np.float32] = field(repr=False)  # (identity_size,)
     contract_digest: str
     model_version: str  # of `facefilter_identity`
     created: str  # ISO 8601, UTC

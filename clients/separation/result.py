@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.contract import ServedModel
+from clients.extras import require
 from clients.media.faces import FaceBox
 from clients.media.picture import Picture
 from clients.media.sound import Samples, write_wav
@@ -32,7 +33,7 @@ class SeparatedVoice:
     level_change_db: float | None  # of the voice against the recording; None for a silent voice
     attention_mean: float  # 0..1: how much of the face went into the answer
     frame_s: float  # seconds from one value of the attention to the next
-    face: Picture | None  # the crop that was sent; None where an identity was
+    face: Picture | None = field(repr=False)  # the crop that was sent; None where an identity was
     face_box: FaceBox | None  # where it was in the photo or video; None for a given crop and for an identity
     face_time_s: float | None  # when it was there, of a video
     windows: int  # requests that the recording was cut into
@@ -67,9 +68,9 @@ class SeparatedVoice:
 class SeparatedSpeech(SeparatedVoice):
     """One person's voice, in memory."""
 
-    speech: Samples  # (N,), of the recording's length, rate and level; may exceed 1
-    mixture: Samples  # (N,), the recording as it was heard, mono
-    attention: NDArray[np.float32]  # (T,), 0..1: how much of the face went into each frame
+    speech: Samples = field(repr=False)  # (N,), of the recording's length, rate and level; may exceed 1
+    mixture: Samples = field(repr=False)  # (N,), the recording as it was heard, mono
+    attention: NDArray[np.float32] = field(repr=False)  # (T,), 0..1: how much of the face went into each frame
 
     def save(self, path: str | Path, *, float32: bool = False) -> None:
         """Write a mono WAV of 16-bit integers, or of 32-bit floats.
@@ -91,6 +92,7 @@ class SeparatedSpeech(SeparatedVoice):
 
     def write_plot(self, path: Path) -> None:
         """Draw the same; nobody sees to what stands there."""
+        require("matplotlib")
         from clients.spectrograms import VoicePicture  # matplotlib takes a second to load
 
         picture = VoicePicture(len(self.mixture), self.sample_rate_hz, self.frame_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ _FEWEST_LOOKS, _MOST_LOOKS = 8, 120  # at a video; between them one each second
 class Portrait:
     """One face."""
 
-    picture: Picture  # (H, W, 3); of a video the part around the face
+    picture: Picture = field(repr=False)  # (H, W, 3); of a video the part around the face
     box: faces.FaceBox | None  # where the face is in `picture`; None: it is cut to the face already
     place: faces.FaceBox | None = None  # in the whole photo or video picture
     time_s: float | None = None  # of the video's picture

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,9 @@ class SpeechBlock:
     """The next stretch of a voice."""
 
     start_s: float  # where it begins in the recording
-    speech: Samples  # (N,), of the recording's rate and level; may exceed 1
-    attention: NDArray[np.float32]  # (T,), 0..1, of the frames that begin in it; frame t of a recording at t x 10 ms
+    speech: Samples = field(repr=False)  # (N,), of the recording's rate and level; may exceed 1
+    # (T,), 0..1, of the frames that begin in it; frame t of a recording at t x 10 ms
+    attention: NDArray[np.float32] = field(repr=False)
 
 
 class VoiceStream:
