@@ -20,9 +20,11 @@ from clients.counting.moments import Moment, Seconds, StreamItem, moment_of, mom
 from clients.counting.question import MODEL, MODEL_VISION, OUTPUTS, Question, View, ask, require_fit
 from clients.counting.regions import Region, require_distinct
 from clients.crowd_count import CrowdCount, TimedCount
+from clients.errors import BadSetting
 from clients.media.picture import load_picture
 from clients.media.tiles import Tiles
 from clients.transport.connection import IN_FLIGHT, Tensors
+from clients.transport.options import require_in_flight
 
 Media = str | Path | NDArray[Any]
 
@@ -118,9 +120,11 @@ class CrowdCounter(ServedClient):
 
         Raises:
             BadInput: a picture or sound that nothing can be done with; what was yielded before stays right.
+            BadSetting: `every_s` or `in_flight` of 0 or less.
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
         """
         view = _view(tiles, flip, regions)
+        _require_steps(every_s, in_flight)
         with closing(moments_of(source, every_s, sample_rate_hz, use_sound)) as moments:
             asked = ((moment, self._question(moment, view, time.monotonic())) for moment in moments)
             if live:
@@ -211,6 +215,7 @@ class AsyncCrowdCounter(AsyncServedClient):
         Leave an iteration early within `contextlib.aclosing`, so that what is on the way is given up at once.
         """
         view = _view(tiles, flip, regions)
+        _require_steps(every_s, in_flight)
         at_once, each = (1, in_flight) if live else (in_flight, 1)
         waiting: deque[tuple[Moment, asyncio.Task[CrowdCount]]] = deque()
         try:
@@ -241,6 +246,14 @@ class AsyncCrowdCounter(AsyncServedClient):
 def _view(tiles: Tiles | None, flip: bool, regions: Sequence[Region]) -> View:
     require_distinct(regions)
     return View(tiles, flip, tuple(regions))
+
+
+def _require_steps(every_s: float, in_flight: int) -> None:
+    if not 0 < every_s < float("inf"):
+        raise BadSetting(
+            f"every_s is {every_s}", "a number of seconds above 0", "the same picture would come for ever", "give one"
+        )
+    require_in_flight(in_flight)
 
 
 def _moment(picture: Media, sound: Media | None, sample_rate_hz: int | None, sound_start_s: float) -> Moment:

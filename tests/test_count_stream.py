@@ -17,7 +17,7 @@ from tiny_videos import RATE_HZ, pitch_hz, tones, write_video
 from clients.counter import AsyncCrowdCounter, CrowdCounter
 from clients.counting.hearing import Fallback
 from clients.crowd_count import CrowdCount, TimedCount
-from clients.errors import BadInput
+from clients.errors import BadInput, BadSetting
 from clients.media.sound import Sound
 from clients.media.video import VideoReader
 
@@ -291,3 +291,10 @@ def test_the_real_server_counts_a_video_as_its_pictures_with_their_sound(
             assert second.count.model.name == alone.model.name and second.count.fallback == alone.fallback
             assert second.count.count == pytest.approx(alone.count, rel=1e-3, abs=1e-3)
     assert [second.count.fallback for second in found] == [None, None, None]
+
+
+@pytest.mark.parametrize("collect", [waiting, asynchronous])
+@pytest.mark.parametrize("options", [{"every_s": 0.0}, {"every_s": float("nan")}, {"every_s": -1.0}, {"in_flight": 0}])
+def test_steps_that_lead_nowhere_are_refused(collect: Any, options: dict[str, float]) -> None:
+    with pytest.raises(BadSetting, match="(every_s|in_flight) is"):
+        collect(fake_of(), [picture(1)], **options)

@@ -58,9 +58,9 @@ def draw_regions(axes: Axes, regions: Sequence[RegionCount], width: int, height:
     """Outline regions on axes in photo pixels, each with its name and number at its upper left corner."""
     for number, one in enumerate(regions):
         colour = REGION_COLOURS[number % len(REGION_COLOURS)]
-        corners = np.clip(one.region.corners(width, height), 0, [width, height])
+        corners = one.region.corners(width, height)
         axes.add_patch(Polygon(corners, fill=False, edgecolor=colour, linewidth=1.8, joinstyle="round"))
-        x, y = corners[np.argmin(corners.sum(axis=1))]
+        x, y = np.clip(corners[np.argmin(corners.sum(axis=1))], 0, [width, height])
         axes.annotate(
             f"{one.region.name}  {one.people:.1f}",
             (x, y),
