@@ -17,7 +17,7 @@ _WINDOW_S, _FRAME_S = 0.025, 0.010
 _MOST_COLUMNS = 2_000  # of a picture; in a longer recording each is the mean of several frames
 _DYNAMIC_DB = 80
 _TOP_HZ = 8_000  # what the networks hear
-_FRAMES_AT_ONCE = 4_096
+_FRAMES_AT_ONCE = 128
 _FLOOR = 1e-18  # power; -180 dB
 
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.commands.batch import Report, add_batch_arguments, batch_of
 from clients.commands.inputs import RECORDINGS, VIDEOS
+from clients.commands.memory import return_large_arrays
 from clients.commands.options import server_of, settings_of
 from clients.commands.progress import greet, tell_part
 
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         )
         raise SystemExit(_USAGE)
     greet(args, "separate")
+    return_large_arrays()
     from clients.separator import FaceIdentity, SpeechSeparator
 
     identity = FaceIdentity.load(args.identity) if args.identity else None
@@ -98,17 +101,20 @@ class _Task:
 
     def separate(self, path: Path, staging: Path) -> Report:
         """The voices of one input, as files in its staging folder."""
+        began = time.monotonic()
         speakers = self._speakers(path)
+        found = time.monotonic()
         voices = [self._voice(path, staging, speaker, number, speakers) for number, speaker in enumerate(speakers)]
         staged: dict[str, Path] = {}
         for number, voice in enumerate(voices):
             mark = _mark(number) if self._args.every_face else ""
             staged |= {f"{mark}{_ending(kind, file)}": file for kind, file in voice.files.items()}
-        timings_s = {name: sum(voice.timings_s[name] for voice in voices) for name in voices[0].timings_s}
+        parts_s = {name: sum(voice.timings_s[name] for voice in voices) for name in ("read", "server")}
+        total_s = time.monotonic() - began
         return Report(
-            line=_line(voices),
+            line=_line(voices, total_s),
             result=self._result(voices),
-            timings_s=timings_s,
+            timings_s={"faces": found - began, **parts_s, "total": total_s},
             warnings=tuple(self._warnings(voices)),
             staged=staged,
         )
@@ -167,12 +173,11 @@ def _ending(kind: str, file: Path) -> str:
     return {"voice": VOICE, "plot": SPECTROGRAM, "video": f".voice{file.suffix}", "face": CROP}[kind]
 
 
-def _line(voices: list[SeparatedFile]) -> str:
+def _line(voices: list[SeparatedFile], total_s: float) -> str:
     """For people: how long, how fast, how loud."""
     levels = [
         "silent" if voice.level_change_db is None else f"{voice.level_change_db:+.1f} dB against the recording"
         for voice in voices
     ]
-    total_s = sum(voice.timings_s["total"] for voice in voices)
     what = "voice" if len(voices) == 1 else f"{len(voices)} voices"
     return f"{voices[0].seconds:.2f} s of {what} in {total_s:.2f} s, {', '.join(levels)}"

@@ -22,7 +22,7 @@ from clients.separation.stream import SpeechBlock, VoiceStream
 from clients.transport.connection import Tensors
 
 Speaker = Portrait | FaceIdentity
-_BLOCK_SAMPLES = 1 << 18
+_BLOCK_SAMPLES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Recording:
     @classmethod
     def of_file(cls, reader: SoundReader) -> Recording:
         """A recording that is read block by block."""
-        return cls(reader.sample_rate_hz, reader.blocks)
+        return cls(reader.sample_rate_hz, lambda: reader.blocks(_BLOCK_SAMPLES))
 
 
 class Job:

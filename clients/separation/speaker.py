@@ -22,7 +22,7 @@ Source = str | Path | NDArray[Any]
 
 MOST_FACES = 16
 SMALL_FACE_PIXELS = 64  # wide; the crop around it is 90 pixels, which have to be stretched to 224
-_FEWEST_LOOKS, _MOST_LOOKS = 8, 120  # at a video; between them one each second
+_FEWEST_LOOKS, _MOST_LOOKS = 8, 40  # at a video; between them one each second
 
 
 @dataclass(frozen=True)
