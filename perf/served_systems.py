@@ -126,6 +126,8 @@ class ServedCounter:
         heard: dict[str, Any] = {"sound": one.sound, "sample_rate_hz": SAMPLE_RATE_HZ} if self.hears else {}
         tiles = None if self.view.tiles == 1 else self.view.tiles
         answer = self._client.count(one.photo, **heard, tiles=tiles, flip=self.view.flip)
+        if self.hears and answer.fallback is not None:
+            raise ValueError(f"CC-AV was to be judged, and CC-V was asked: {answer.why_model}")
         (high, wide), (rows, columns) = one.photo.shape[:2], answer.density.shape
         covered = min(columns, wide / answer.cell_size[1]), min(rows, high / answer.cell_size[0])
         heads = (answer.patch_importance, answer.patch_estimates)

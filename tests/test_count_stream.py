@@ -243,7 +243,7 @@ def small_frames() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("live", "pictures"), [(False, 10_000), (True, 2_000)])
+@pytest.mark.parametrize(("live", "pictures"), [(False, 10_000), (True, 1_000)])
 def test_ten_thousand_pictures_are_counted_in_flat_memory(live: bool, pictures: int) -> None:
     answer = {"density": np.ones((18, 18)), "count": np.ones(1)}
     answer |= {name: np.ones(64) for name in ("patch_counts", "patch_importance", "patch_estimates")}
