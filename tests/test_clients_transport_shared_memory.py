@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from fake_triton import serving
+from fake_triton import nobody, serving
 from test_clients_transport_endpoints import FACE, OUTPUTS, numbered, numbers, voice
 
-from clients.errors import BadSetting, Timeout
+from clients.errors import BadSetting, ServerUnavailable, Timeout
 from clients.transport import region
 from clients.transport.aio import AsyncConnection
 from clients.transport.connection import Connection
@@ -32,10 +32,15 @@ FOLDER = Path("/dev/shm")
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no /dev/shm here")
 
 
+def own_regions() -> list[Path]:
+    """Regions that have a name still; other tests' programs may be about to give theirs away."""
+    return list(FOLDER.glob(f"avedge_client-*-{os.getpid()}-*"))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_stays() -> Iterator[None]:
     yield
-    assert not list(FOLDER.glob("avedge_client*"))
+    assert not own_regions()
 
 
 def test_tensors_go_through_regions_that_are_used_again() -> None:
@@ -43,7 +48,7 @@ def test_tensors_go_through_regions_that_are_used_again() -> None:
     with serving(fake) as url, Connection(url, shared_memory=True) as connection:
         assert numbers(connection.infer_all("facefilter", numbered(40), OUTPUTS, in_flight=3)) == list(range(40))
         assert 1 <= fake.registered <= 3
-        assert not list(FOLDER.glob("avedge_client*")), "a region's name is gone as soon as the server has it"
+        assert not own_regions(), "a region's name is gone as soon as the server has it"
         np.testing.assert_array_equal(fake.requests[5]["face"], FACE)
     assert not fake.regions
 
@@ -115,6 +120,13 @@ def test_a_server_that_was_started_anew_gets_new_regions() -> None:
         fake.regions.clear()
         assert numbers(connection.infer_all("facefilter", numbered(8), OUTPUTS, in_flight=2)) == list(range(8))
         assert fake.regions
+
+
+def test_a_server_that_is_away_leaves_no_region_behind() -> None:
+    with nobody() as url, Connection(url, shared_memory=True) as connection:
+        with pytest.raises(ServerUnavailable, match="No server answers"):
+            connection.infer("facefilter", numbered(1)[0], OUTPUTS)
+        assert not own_regions()
 
 
 def test_a_region_is_not_written_while_a_late_request_may_still_be_read() -> None:
@@ -199,13 +211,18 @@ def requests(count: int) -> list[dict[str, np.ndarray]]:
     return [{"mixture": numbers_.normal(0, 0.1, 31_840).astype(np.float32), "face": face} for _ in range(count)]
 
 
+def entries(server: EmbeddedTriton) -> list[str]:
+    """What this server and this program have in /dev/shm; other tests may run beside."""
+    return sorted(map(str, [*FOLDER.glob(f"{server._shm_prefix}*"), *own_regions()]))
+
+
 def known_to(server: EmbeddedTriton) -> list[str]:
     with triton.InferenceServerClient(server.grpc_url) as client:
         return sorted(client.get_system_shared_memory_status().regions)
 
 
 def test_the_real_server_answers_alike_by_grpc_shared_memory_http_and_asyncio(server: EmbeddedTriton) -> None:
-    before = sorted(os.listdir(FOLDER))
+    before = entries(server)
     asked = requests(6)
 
     async def awaited() -> list[dict[str, np.ndarray]]:
@@ -225,7 +242,7 @@ def test_the_real_server_answers_alike_by_grpc_shared_memory_http_and_asyncio(se
             regions = [one for one in known_to(server) if one.startswith("avedge_client")]
             assert (1 <= len(regions) <= 4) if shared else not regions
     assert known_to(server) == []
-    assert sorted(os.listdir(FOLDER)) == before
+    assert entries(server) == before
     for name in ("shared", "http", "asyncio"):
         for wanted, answer in zip(found["grpc"], found[name], strict=True):
             for output in OUTPUTS:
@@ -234,7 +251,7 @@ def test_the_real_server_answers_alike_by_grpc_shared_memory_http_and_asyncio(se
 
 
 def test_the_real_server_outlives_requests_that_were_left_in_its_shared_memory(server: EmbeddedTriton) -> None:
-    before, late = sorted(os.listdir(FOLDER)), 0
+    before, late = entries(server), 0
     for timeout_s in (0.004, 0.01, 0.02):
         with Connection(server.grpc_url, timeout_s=timeout_s, shared_memory=True) as connection:
             for request in requests(4):
@@ -246,4 +263,4 @@ def test_the_real_server_outlives_requests_that_were_left_in_its_shared_memory(s
     with Connection(server.grpc_url) as connection:
         assert connection.infer("facefilter", requests(1)[0], OUTPUTS)["speech"].std() > 0
     assert known_to(server) == []
-    assert sorted(os.listdir(FOLDER)) == before
+    assert entries(server) == before

@@ -21,13 +21,12 @@ from clients.transport.grpc_wire import (
     failures,
     open_client,
     ready,
-    refused_or,
     unready,
 )
 from clients.transport.http_wire import HttpWire
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
 from clients.transport.tensors import Answer, Tensors, only_item
-from clients.transport.tls import Tls
+from clients.transport.tls import Tls, told_by_tls
 
 Result = TypeVar("Result")
 
@@ -52,8 +51,8 @@ class AsyncGrpcWire:
             with failures(sign_of_life_s=connect_timeout_s):
                 live = await client.is_server_live(client_timeout=connect_timeout_s)
         except CallFailed as failure:
-            told = await asyncio.to_thread(refused_or, failure, self._address, self._tls, connect_timeout_s)
-            raise told from failure
+            told = await asyncio.to_thread(told_by_tls, failure, self._address, self._tls, connect_timeout_s)
+            raise told from failure.__cause__
         with failures():
             if not live:
                 return Enquiry(live=False)

@@ -18,7 +18,7 @@ from clients.transport.enquiry import Enquiry, specs_of, state_of
 from clients.transport.failures import CallFailed
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
 from clients.transport.tensors import Answer, Tensors, only_item
-from clients.transport.tls import Tls, refusal_of
+from clients.transport.tls import Tls, told_by_tls
 
 _LARGEST_MESSAGE_BYTES = 2**31 - 1
 # Given options replace tritonclient's own, so its message limits stand here again; without them 4 MB would be the most.
@@ -47,7 +47,7 @@ class GrpcWire:
             with failures(sign_of_life_s=connect_timeout_s):
                 live = client.is_server_live(client_timeout=connect_timeout_s)
         except CallFailed as failure:
-            raise refused_or(failure, self._address, self._tls, connect_timeout_s) from failure
+            raise told_by_tls(failure, self._address, self._tls, connect_timeout_s) from failure.__cause__
         with failures():
             if not live:
                 return Enquiry(live=False)
@@ -106,14 +106,6 @@ def credentials_for(address: Address, tls: Tls | None) -> Any:
         BadSetting: a file of them is missing or says something else.
     """
     return (tls or Tls()).credentials() if address.secure else None
-
-
-def refused_or(failure: CallFailed, address: Address, tls: Tls, timeout_s: float) -> CallFailed:
-    """The failure to connect, with what the server says against TLS with this client, if that is why."""
-    if not address.secure or failure.is_untrusted:
-        return failure
-    refusal = refusal_of(address.host, address.port, tls, timeout_s)
-    return failure if refusal is None else CallFailed("UNAVAILABLE", refusal)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from clients.transport.enquiry import Enquiry
 from clients.transport.failures import CallFailed
 from clients.transport.http_messages import JSON_LENGTH, batches_of, raise_unless_ok, ready, request_of, unready
 from clients.transport.tensors import Answer, Tensors, only_item, wrong_answer
-from clients.transport.tls import Tls
+from clients.transport.tls import Tls, told_by_tls
 
 _CONNECT_TIMEOUT_S = 5.0
 _BLOCK_BYTES = 1 << 20
@@ -33,8 +33,8 @@ class HttpWire:
     """Connections to one server, kept open and used again; may be used by several threads."""
 
     def __init__(self, address: Address, tls: Tls | None) -> None:
-        self._address = address
-        self._context = (tls or Tls()).context() if address.secure else None
+        self._address, self._tls = address, tls or Tls()
+        self._context = self._tls.context() if address.secure else None
         self._lock = threading.Lock()
         self._idle: list[HTTPConnection] = []
         self._busy: set[HTTPConnection] = set()
@@ -44,9 +44,9 @@ class HttpWire:
         try:
             live = self._says_yes("v2/health/live", connect_timeout_s)
         except CallFailed as failure:
-            if failure.status != "DEADLINE_EXCEEDED":
-                raise
-            raise CallFailed("UNAVAILABLE", f"no sign of life within {connect_timeout_s:.1f} s") from failure
+            if failure.status == "DEADLINE_EXCEEDED":
+                failure = CallFailed("UNAVAILABLE", f"no sign of life within {connect_timeout_s:.1f} s")
+            raise told_by_tls(failure, self._address, self._tls, connect_timeout_s) from failure.__cause__
         if not live:
             return Enquiry(live=False)
         if not self._says_yes(f"v2/models/{model}/ready", timeout_s):

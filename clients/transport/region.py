@@ -50,6 +50,7 @@ class Region:
 
     def close(self) -> None:
         """Give the memory back; the server's own view of it stays until it forgets the region."""
+        self._unlink()
         self._memory.close()
 
     def _unlink(self) -> None:

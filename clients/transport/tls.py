@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import BadSetting, printable
+from clients.transport.address import Address
+from clients.transport.failures import CallFailed
 
+_REFUSAL_TIMEOUT_S = 1.0  # a server that does not accept a client says so at once
 _MAX_BYTES = 1 << 20  # bundles of every public authority have about 200 KB
 
 
@@ -93,28 +96,35 @@ class Tls:
             ) from error
 
 
-def refusal_of(host: str, port: int, tls: Tls, timeout_s: float) -> str | None:
-    """Why a gRPC server does not go on with this client after TLS, which gRPC does not pass on; None for other reasons.
+def told_by_tls(failure: CallFailed, address: Address, tls: Tls, timeout_s: float) -> CallFailed:
+    """A failure to connect, with the reason of a server that does not accept this client, which libraries may lose."""
+    if not address.secure or failure.is_untrusted:
+        return failure
+    refusal = _refusal(address, tls, min(timeout_s, _REFUSAL_TIMEOUT_S))
+    return failure if refusal is None else CallFailed("UNAVAILABLE", refusal)
 
-    With TLS 1.3 a server looks at the client's certificate when the client is through with the handshake. gRPC's server
-    then closes the connection without a word where it would have spoken first.
+
+def _refusal(address: Address, tls: Tls, timeout_s: float) -> str | None:
+    """Why a server does not go on with this client after TLS; None if it does, or for other reasons.
+
+    With TLS 1.3 a server looks at the client's certificate when the client is through with the handshake, and says what
+    it thinks of it. gRPC's server just closes the connection, where it would have spoken first.
     """
     context = tls.context()
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["http/1.1" if address.http else "h2"])
     try:
         with (
-            socket.create_connection((host, port), timeout_s) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secured,
+            socket.create_connection((address.host, address.port), timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=address.host) as secured,
         ):
-            try:
-                is_closed = not secured.recv(1)
-            except ConnectionError:
-                is_closed = True
+            is_closed = not secured.recv(1)
     except ssl.SSLError as error:
         return str(error)
+    except ConnectionError:
+        is_closed = True
     except OSError:
         return None
-    if not is_closed:
+    if not is_closed or address.http:
         return None
     if tls.certificate is None:
         return "certificate required: the server went away after the handshake, and this client has shown none"
