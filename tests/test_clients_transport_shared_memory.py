@@ -194,6 +194,22 @@ def test_only_a_region_of_a_dead_process_of_this_machine_is_left_behind() -> Non
     mine.close()
 
 
+def test_the_name_of_a_killed_clients_region_is_removed_by_the_next() -> None:
+    space = region.Region(64)
+    prefix, number, _, _, _ = space.name.split("-")
+    space.close()
+    left, foreign = FOLDER / f"{prefix}-{number}-1-1-{'0' * 32}", FOLDER / f"{prefix}-0-1-1-{'0' * 32}"
+    try:
+        for path in (left, foreign):
+            path.write_bytes(b"what somebody said")
+        with serving(voice()) as url, Connection(url, shared_memory=True) as connection:
+            connection.infer("facefilter", numbered(1)[0], OUTPUTS)
+        assert not left.exists() and foreign.exists()
+    finally:
+        left.unlink(missing_ok=True)
+        foreign.unlink(missing_ok=True)
+
+
 def triton_that_takes_anything() -> object:
     class Anything:
         def register_system_shared_memory(self, *_: object, **__: object) -> None:

@@ -53,9 +53,11 @@ class Cancellation:
             Cancelled: it was, before or within.
         """
         with self._lock:
-            self.raise_if_cancelled()
             self._running.add(end)
+        if self._cancelled.is_set():
+            end()  # it began before the group was cancelled, or while it was
         try:
+            self.raise_if_cancelled()
             yield
         except Exception:
             self.raise_if_cancelled()  # whatever went wrong then was done by `end`

@@ -171,6 +171,7 @@ class Connection:
         return _in_order(lambda inputs, group: self._infer(model, inputs, outputs, group), requests, in_flight)
 
     def _infer(self, model: str, inputs: Tensors, outputs: Sequence[str], cancellation: Cancellation) -> Answer:
+        cancellation.raise_if_cancelled()
         trip = Trip(self._fleet, f"Model {model}", self.timeout_s)
         while True:
             for endpoint, known in self._fleet.due_for_a_probe():

@@ -67,6 +67,14 @@ def is_left_behind(name: str) -> bool:
     return _began(int(parts[1])) != parts[2]
 
 
+def unlink_left_behind() -> None:
+    """Remove the regions of clients that were killed before a server had opened them."""
+    for path in FOLDER.glob(f"{_PREFIX}-*"):
+        if is_left_behind(path.name):
+            with suppress(OSError):  # another user's
+                path.unlink()
+
+
 @cache
 def _process_space() -> str:
     """Which numbering of processes this is: a container has its own."""

@@ -26,7 +26,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from clients.errors import BadSetting
 from clients.transport.address import Address
 from clients.transport.failures import CallFailed
-from clients.transport.region import Region, is_left_behind
+from clients.transport.region import Region, is_left_behind, unlink_left_behind
 from clients.transport.tensors import Tensors, batch_of_one
 
 # True: tensors go to the server through shared memory, or there is no connection; "auto": where the server is on this
@@ -112,11 +112,12 @@ class SharedRegions:
             return None
 
     def _clear_up(self, timeout_s: float) -> None:
-        """Once: make the server forget regions of clients that were killed."""
+        """Once: make the machine and the server forget regions of clients that were killed."""
         with self._lock:
             if self._is_clear:
                 return
             self._is_clear = True
+        unlink_left_behind()
         known = self._client.get_system_shared_memory_status(client_timeout=timeout_s).regions
         for name in filter(is_left_behind, known):
             with suppress(InferenceServerException):  # "in use": the next client will find it
