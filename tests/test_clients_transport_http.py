@@ -192,6 +192,17 @@ def http(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
 JSON = b'{"outputs":[{"name":"speech","datatype":"FP32","shape":[1,%d],"parameters":{"binary_data_size":%d}}]}'
 
 
+@pytest.mark.parametrize("content", [b"<html>hello</html>", b"{}", b"[]", b"7", b'{"inputs": [{}], "outputs": 1}'])
+def test_a_description_that_is_none_is_refused(content: bytes) -> None:
+    with saying(http(content)) as url, serving(voice()) as other:
+        for urls in (url, [url, other]):
+            with (
+                Connection(urls, timeout_s=2) as connection,
+                pytest.raises(ContractMismatch, match="does not describe"),
+            ):
+                connection.served("facefilter")
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

@@ -16,6 +16,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 
+from clients.errors import printable
 from clients.transport.address import Address
 from clients.transport.cancellation import Cancellation
 from clients.transport.enquiry import Enquiry
@@ -49,10 +50,14 @@ class HttpWire:
             raise told_by_tls(failure, self._address, self._tls, connect_timeout_s) from failure.__cause__
         if not live:
             return Enquiry(live=False)
-        if not self._says_yes(f"v2/models/{model}/ready", timeout_s):
-            return unready(self._json("POST", "v2/repository/index", timeout_s))
-        metadata = self._json("GET", f"v2/models/{model}", timeout_s)
-        return ready(model, metadata, self._json("GET", f"v2/models/{model}/config", timeout_s))
+        try:
+            if not self._says_yes(f"v2/models/{model}/ready", timeout_s):
+                return unready(self._json("POST", "v2/repository/index", timeout_s))
+            metadata = self._json("GET", f"v2/models/{model}", timeout_s)
+            return ready(model, metadata, self._json("GET", f"v2/models/{model}/config", timeout_s))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # of JSON, and of what is in it
+            seen = f"{self._address} does not describe model {model} as KServe's protocol says ({error!r})"
+            raise CallFailed("UNFIT", "", wrong_answer(printable(seen), "JSON with its tensors and config")) from error
 
     def infer(
         self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float, cancellation: Cancellation
@@ -86,10 +91,7 @@ class HttpWire:
     def _json(self, method: str, path: str, timeout_s: float) -> Any:
         answer, content = self._exchange(method, path, timeout_s)
         raise_unless_ok(answer.status, content)
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise wrong_answer(f"{self._address}/{path} is answered by {content[:40]!r}", "JSON") from error
+        return json.loads(content)
 
     def _exchange(
         self,
