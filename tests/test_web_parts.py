@@ -82,6 +82,17 @@ def test_an_action_that_ends_after_its_page_was_closed_leaves_nothing(sessions: 
     assert sessions.recall("anna", photo) is None and not list(tmp_path.iterdir())
 
 
+def test_a_long_question_goes_on_until_it_is_stopped_or_its_page_closed(sessions: Sessions) -> None:
+    sessions.begin("anna")
+    assert sessions.may_go_on("anna")
+    sessions.stop("anna")
+    assert not sessions.may_go_on("anna") and sessions.may_go_on("ben")
+    sessions.begin("anna")
+    assert sessions.may_go_on("anna")
+    sessions.forget("anna")
+    assert not sessions.may_go_on("anna")
+
+
 def test_the_pages_own_examples_are_spared(sessions: Sessions, tmp_path: Path) -> None:
     example = upload(tmp_path)
     sessions.spare_what_is_there()

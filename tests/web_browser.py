@@ -84,4 +84,4 @@ def write_picture(path: Path, page: Page) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(700)  # until players and pictures have drawn themselves
     whole = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    whole.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    whole.convert("RGB").quantize(256, kmeans=1).save(path, optimize=True)

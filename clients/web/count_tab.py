@@ -79,7 +79,7 @@ def add_count_tab(asking: Asking, examples: Path) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             question = _lay_question(examples)
-        with gr.Column(scale=7, min_width=320):
+        with gr.Column(scale=7, min_width=320, elem_classes="ave-answer"):
             answer = _lay_answer()
     _Actions(asking, question, answer).connect()
 
@@ -161,7 +161,7 @@ class _Actions:
         for field, purpose in ((ask.photo, "crowd photo"), (ask.sound, "crowd sound"), (ask.video, "crowd video")):
             hold = keep(self.asking, purpose)
             field.change(hold, field, None, preprocess=False, show_progress="hidden", **PRIVATE)
-        running = ask.button.click(
+        ask.button.click(
             self.run,
             [ask.source, ask.photo, ask.sound, ask.video, ask.tiles, ask.flip, ask.start, ask.every],
             [*vars(said).values(), ask.stop],
@@ -171,18 +171,17 @@ class _Actions:
             show_progress_on=[said.empty, said.number],
             **PRIVATE,
         )
-        ask.stop.click(
-            self.stopped, None, [said.progress, ask.stop], cancels=[running], show_progress="hidden", **PRIVATE
-        )
+        ask.stop.click(self.stop, None, ask.stop, show_progress="hidden", **PRIVATE)
 
     def choose_source(self, source: str) -> Updates:
         """Show the fields of what the user has."""
         ask = self.question
         return {ask.apart: gr.update(visible=source == PHOTO), ask.video: gr.update(visible=source == VIDEO)}
 
-    def stopped(self) -> Updates:
-        """Leave off counting a video."""
-        return {self.answer.progress: gr.update(visible=False), self.question.stop: gr.update(visible=False)}
+    def stop(self, request: gr.Request) -> Any:
+        """Leave off counting a video; what was counted until then is shown."""
+        self.asking.sessions.stop(owner(request))
+        return gr.update(visible=False)
 
     def run(
         self,
@@ -208,19 +207,23 @@ class _Actions:
                 if film is None:
                     raise missing("video", "add one in its field")
                 counting = VideoCount(self.asking.server, film, looking)
-                yield from self._progress(counting)
+                yield from self._progress(counting, owner(request))
                 answer = counting.answer(self.asking.sessions.new_folder(owner(request), "count"))
         except Exception as error:
             yield self._ended(explain(error, picture, ambience, film), None)
         else:
             yield self._ended("", answer)
 
-    def _progress(self, counting: VideoCount) -> Iterator[Updates]:
-        """How far a video is, now and then."""
+    def _progress(self, counting: VideoCount, name: str) -> Iterator[Updates]:
+        """How far a video is, now and then, until its end or until nobody waits for it any more."""
         said, last = self.answer, 0.0
+        self.asking.sessions.begin(name)
         yield {said.message: no_message(), said.empty: gr.update(visible=False), said.result: gr.update(visible=False)}
         with closing(counting.counts()) as counts:
             for one in counts:
+                if not self.asking.sessions.may_go_on(name):
+                    counting.stopped_s = one.time_s
+                    break
                 if time.monotonic() - last > _SHOWN_EVERY_S:
                     last, progress = time.monotonic(), counting.progress_html(one)
                     yield {said.progress: shown(progress), self.question.stop: gr.update(visible=True)}
@@ -228,7 +231,8 @@ class _Actions:
     def _ended(self, trouble: str, answer: Answer | None) -> Updates:
         said = self.answer
         updates = {
-            **self.stopped(),
+            said.progress: gr.update(visible=False),
+            self.question.stop: gr.update(visible=False),
             said.message: shown(trouble) if trouble else no_message(),
             said.empty: gr.update(visible=False),
             said.result: gr.update(visible=answer is not None),

@@ -84,6 +84,7 @@ class VideoCount:
     history: History = field(default_factory=lambda: History((TOTAL,)))
     busiest: TimedCount | None = None
     duration_s: float | None = None
+    stopped_s: float | None = None  # where in the video it was left off
     models: set[str] = field(default_factory=set)
     warnings: dict[str, None] = field(default_factory=dict)  # each once, in their order
 
@@ -123,7 +124,7 @@ class VideoCount:
         write_whole(history, lambda aside: draw_history(aside, self.history))
         sure = f"at {clock(top.time_s)}, when most were seen; {mean:.1f} on average"
         facts = {
-            "Pictures": f"{summary['samples']}, one every {self.looking.every_s:g} s",
+            "Pictures": f"{summary['samples']}, one every {self.looking.every_s:g} s{self._left_off()}",
             "Sound": self._heard(summary["heard_samples"]),
             "Shown": f"the picture at {clock(top.time_s)}, {top.count.picture.shape[1]} × {top.count.picture.shape[0]}",
             "Model": "; ".join(sorted(self.models)),
@@ -135,6 +136,9 @@ class VideoCount:
             facts_html(facts) + warnings_html(self.warnings, self.video),
             history,
         )
+
+    def _left_off(self) -> str:
+        return "" if self.stopped_s is None else f", stopped at {clock(self.stopped_s)}"
 
     def _heard(self, heard: int) -> str:
         """Whether the sound was used, and why not where it was not."""

@@ -64,7 +64,7 @@ def add_separate_tab(asking: Asking, examples: Path) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             question = _lay_question(examples)
-        with gr.Column(scale=7, min_width=320):
+        with gr.Column(scale=7, min_width=320, elem_classes="ave-answer"):
             answer = _lay_answer()
     _Actions(asking, question, answer).connect()
 

@@ -48,6 +48,7 @@ class Sessions:
         self._faces: dict[str, _Faces] = {}  # by session
         self._held: dict[str, dict[str, set[Path]]] = {}  # by session, then by what the files are for
         self._closed: deque[str] = deque(maxlen=_CLOSED)  # whose actions may not have ended yet
+        self._stopped: set[str] = set()  # sessions whose long question is to be left off
         self._spared: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -100,10 +101,26 @@ class Sessions:
         if known:
             known.end.cancel()
 
+    def begin(self, name: str) -> None:
+        """A long question begins, whatever was stopped before."""
+        with self._lock:
+            self._stopped.discard(name)
+
+    def stop(self, name: str) -> None:
+        """Nobody waits for the rest of the long question."""
+        with self._lock:
+            self._stopped.add(name)
+
+    def may_go_on(self, name: str) -> bool:
+        """Whether somebody still waits for the long question's answer."""
+        with self._lock:
+            return name not in self._stopped and name not in self._closed
+
     def forget(self, name: str) -> None:
         """The page was closed: everything that it held goes."""
         with self._lock:
             self._closed.append(name)
+            self._stopped.discard(name)
         self.forget_faces(name)
         with self._lock:
             for files in self._held.pop(name, {}).values():
