@@ -52,6 +52,7 @@ def write_video(
     codec: str = "libx264",
     sound_codec: str = "aac",
     options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
     apart: bool = False,
 ) -> Path:
     """A video of the pictures at their times, by default at a constant rate.
@@ -66,22 +67,24 @@ def write_video(
         codec: of the pictures.
         sound_codec: of the sound.
         options: of the pictures' encoder.
+        container: options of the container.
         apart: all sound behind all pictures.
     """
     pictures = list(pictures)
     step = 1 / Fraction(rate).limit_denominator(1001) if times_s is None else Fraction(1, TICKS)
-    ticks = range(len(pictures)) if times_s is None else [round(time_s * TICKS) for time_s in times_s]
-    with av.open(str(path), "w", options={"max_interleave_delta": "1"} if apart else {}) as container:
-        stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=options or {})
+    marks = range(len(pictures)) if times_s is None else [round(time_s * TICKS) for time_s in times_s]
+    settings = {**(container or {}), **({"max_interleave_delta": "1"} if apart else {})}
+    with av.open(str(path), "w", options=settings) as output:
+        stream = output.add_stream(codec, rate=Fraction(rate).limit_denominator(1001), options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.time_base = step
         packets = []
-        heard = None if sound is None else container.add_stream(sound_codec, rate=RATE_HZ, layout="mono")
-        for picture, tick in zip(pictures, ticks, strict=True):
+        heard = None if sound is None else output.add_stream(sound_codec, rate=RATE_HZ, layout="mono")
+        for picture, mark in zip(pictures, marks, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = tick, step
+            frame.pts, frame.time_base = mark, step
             packets += stream.encode(frame)
         packets += stream.encode(None)
         if heard is not None:
@@ -89,7 +92,7 @@ def write_video(
         if not apart:
             packets.sort(key=lambda packet: float(packet.dts * packet.time_base))
         for packet in packets:
-            container.mux(packet)
+            output.mux(packet)
     return path
 
 

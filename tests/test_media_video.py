@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -216,3 +218,36 @@ def test_real_videos_are_read_with_their_sound(shared_data: Path) -> None:
         whole = load_sound(path).samples
     assert [len(sound) for sound in sounds if sound is not None] == [44_100] * 3
     np.testing.assert_array_equal(sounds[1], whole[22_050:66_150])
+
+
+class Packet:
+    """A packet that holds one picture at a time."""
+
+    def __init__(self, time_s: float | None) -> None:
+        self._time_s = time_s
+
+    def decode(self) -> list[av.VideoFrame]:
+        frame = av.VideoFrame(64, 48, "yuv420p")
+        if self._time_s is not None:
+            frame.pts, frame.time_base = round(self._time_s * 1_000), Fraction(1, 1_000)
+        return [frame]
+
+
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [
+        ([0, 0.04, 0.08], [0, 0.04, 0.08]),
+        ([0, None, 0.08], [0, 0.04, 0.08]),  # without a time
+        ([0, 0.08, 0.04, 0.12], [0, 0.08, 0.08, 0.12]),  # in a wrong order
+        ([0, 5, 9], [0, 5, 9]),  # gaps
+        ([0, 15, 19], [0, 15, 19]),  # a gap that the promised length has room for
+        ([0, 9_000, 9_000.04], [0, 0.04, 0.08]),  # another clock
+        ([9_000, 9_000.04], [0, 0.04]),
+        ([3, 3.04, 0.5, 0.54], [3, 3.04, 3.08, 3.12]),
+    ],
+)
+def test_times_never_fall_and_jumps_of_the_clock_are_taken_out(stored: list[float | None], given: list[float]) -> None:
+    stream = SimpleNamespace(average_rate=25)
+    track = tracks.PictureTrack(stream, "a", 0.0, 20.0)  # type: ignore[arg-type]
+    frames = track.frames(Packet(time_s) for time_s in stored)  # type: ignore[arg-type]
+    assert [round(time_s, 3) for time_s, _ in frames] == given

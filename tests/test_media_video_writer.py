@@ -53,7 +53,7 @@ def test_pictures_come_back_in_their_colours(tmp_path: Path, ending: str, size: 
     np.testing.assert_allclose(frames[0].picture[-1, :, 0], frames[0].picture[-2, :, 0], atol=6)
 
 
-@pytest.mark.parametrize("rate", [10.0, 30_000 / 1_001, 0.5])
+@pytest.mark.parametrize("rate", [10.0, 30_000 / 1_001, 0.5, 1 / 3_600])
 def test_pictures_come_back_at_their_times(tmp_path: Path, rate: float) -> None:
     with VideoReader(written(tmp_path / "a.mp4", [flat(40 * number) for number in range(6)], rate)) as reader:
         frames = list(reader.frames())

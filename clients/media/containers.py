@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 from clients.errors import BadInput, printable
 from clients.extras import av
-from clients.media import limits
+from clients.media import kinds, limits, mp4_check
 
 if TYPE_CHECKING:
     from av import AudioStream, VideoStream
     from av.container import InputContainer
 
-FORMATS = "mov,matroska,webm,mpeg,mpegvideo,mpegts,mp3,aac,ogg,avi,flv,asf"
+_MP4 = "mov"  # what FFmpeg calls MP4, M4A and MOV
+_OTHERS = "matroska,webm,mpeg,mpegvideo,mpegts,mp3,aac,ogg,avi,flv,asf"
+FORMATS = f"{_MP4},{_OTHERS}"
 _PICTURES = (
     "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg1video,mpeg2video,mpeg4,msmpeg4,msmpeg4v2,msmpeg4v1,h263,"
     "flv,wmv1,wmv2,wmv3,vc1,mjpeg,theora,prores,dnxhd,ffv1,huffyuv,rawvideo,png"
@@ -54,13 +56,17 @@ def opened(path: Path) -> Iterator[InputContainer]:
     """
     limits.require_file(path, "a video or a recording")
     name = printable(path)
+    with path.open("rb") as file:
+        is_mp4 = kinds.is_mp4(file.read(kinds.HEAD_BYTES))
+        if is_mp4:
+            mp4_check.require_plain_mp4(file, name)
+    formats = {"format_whitelist": _MP4 if is_mp4 else _OTHERS}
     with complaints(name):
-        with _opened(path, _WITHOUT_PICTURES) as container:
+        with _opened(path, {**formats, **_WITHOUT_PICTURES}) as container:
             for stream in pictures_of(container):
-                if stream.width * stream.height > limits.MAX_VIDEO_PIXELS:
-                    require_size(stream, name)
+                require_size(stream, name)
         # To know all times, FFmpeg decodes some pictures; it takes memory by their size before it looks at any limit.
-        with _opened(path, {}) as container:
+        with _opened(path, formats) as container:
             yield container
 
 
@@ -95,8 +101,7 @@ def require_decoder(stream: AudioStream | VideoStream, name: str) -> None:
     Raises:
         BadInput: says which kind of track.
     """
-    # PyAV gives a track of an unknown coding no codec context, against its own types.
-    context = getattr(stream, "codec_context", None)
+    context = stream.codec_context if _has_decoder(stream) else None
     if context is None or context.codec.name not in _ALLOWED:
         kind = "" if context is None else f" ({printable(context.codec.name)})"
         raise BadInput(
@@ -107,6 +112,11 @@ def require_decoder(stream: AudioStream | VideoStream, name: str) -> None:
         )
     # Formats that find their tracks only while reading have not passed these on.
     context.options = {name: OPTIONS[name] for name in ("max_pixels", "max_samples")}
+
+
+def _has_decoder(stream: AudioStream | VideoStream) -> bool:
+    """PyAV gives a track of an unknown coding no codec context, against its own types."""
+    return getattr(stream, "codec_context", None) is not None
 
 
 def pictures_of(container: InputContainer) -> list[VideoStream]:
@@ -120,7 +130,7 @@ def require_size(stream: VideoStream, name: str) -> None:
     Raises:
         BadInput: too small or too large.
     """
-    if stream.width or stream.height:
+    if _has_decoder(stream) and (stream.width or stream.height):
         limits.require_picture_size(name, stream.width, stream.height, limits.MAX_VIDEO_PIXELS)
 
 

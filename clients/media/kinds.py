@@ -18,9 +18,14 @@ def is_flac(head: bytes) -> bool:
     return head[:4] == b"fLaC"
 
 
+def is_mp4(head: bytes) -> bool:
+    """Whether it is an MP4, MOV or M4A."""
+    return head[4:8] in _BOXES
+
+
 def is_container(head: bytes) -> bool:
     """Whether it is a container that is read through FFmpeg."""
-    if head[4:8] in _BOXES or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+    if is_mp4(head) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return True
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # MPEG audio without a tag
         return True

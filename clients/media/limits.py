@@ -27,7 +27,7 @@ MAX_TILES = 64  # 113 MB of pixels in frames of 1024x576
 
 # Videos
 MAX_VIDEO_PIXELS = 9_437_184  # 4096x2304
-MAX_FRAME_RATE = 1_000  # per second
+MIN_FRAME_RATE, MAX_FRAME_RATE = 0.01, 1_000  # per second; less is taken for the least
 MAX_TRACKS = 64
 MAX_DECODING_S = 30.0  # of work for one picture or block of sound; slow machines need one for a picture
 

@@ -115,7 +115,7 @@ class NetworkReader(VideoReader):
         return self._decoded(container, stream)
 
     def _pictures(self, stream: VideoStream) -> PictureTrack:
-        return PictureTrack(stream, self.name, self._start_s, endless=True)
+        return PictureTrack(stream, self.name, self._start_s, self.duration_s or 0.0, endless=True)
 
     def _shown(self, frames: Iterable[Timed[T]], every_s: float, start_s: float) -> Iterator[Timed[T]]:
         return spaced(frames, every_s) if self._live else super()._shown(frames, every_s, start_s)

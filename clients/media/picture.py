@@ -27,6 +27,8 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
 _JPEG_ALONE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _MAX_SEGMENTS = 10_000  # of metadata before the pixels
+_MIN_PNG_BYTES = 1 / 8 / 1_032  # per pixel: one bit, compressed as far as deflate can
+_MIN_JPEG_BYTES = 1 / 64 / 8 / 2  # per pixel: one bit for 64 of them, and half of it to be sure
 _MAX_SCANS = 100  # a progressive JPEG has about ten
 
 
@@ -97,12 +99,12 @@ def _check_head(file: BinaryIO, name: str) -> Callable[[bytes, str], None]:
 
 def _decode(data: bytes, name: str) -> Picture:
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        rgb = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
-        bgr = None
-    if bgr is None:
+        rgb = None
+    if rgb is None:
         raise BadInput(f"{name} cannot be decoded", WANTED, "it is damaged", "copy or save it again")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(rgb, np.uint8)
 
 
 def _check_png_head(file: BinaryIO, name: str) -> None:
@@ -118,11 +120,25 @@ def _check_png_head(file: BinaryIO, name: str) -> None:
             return
         body = file.read(8) if tag in (b"IHDR", b"acTL") else b""
         if tag == b"IHDR" and len(body) == 8:
-            limits.require_picture_size(name, *struct.unpack(">II", body))
+            width, height = struct.unpack(">II", body)
+            _require_size(file, name, width, height, _MIN_PNG_BYTES)
         if tag == b"acTL" and len(body) == 8 and struct.unpack(">I", body[:4])[0] > 1:
             raise _animated(name, struct.unpack(">I", body[:4])[0])
         file.seek(length + 4 - len(body), os.SEEK_CUR)
     raise _cut_short(name, file.seek(0, os.SEEK_END))
+
+
+def _require_size(file: BinaryIO, name: str, width: int, height: int, least: float) -> None:
+    """A size within the limits, and bytes that can hold so many pixels, of which each takes at least so much."""
+    limits.require_picture_size(name, width, height)
+    size = os.fstat(file.fileno()).st_size
+    if size < least * width * height:
+        raise BadInput(
+            f"{name} promises {width}x{height} pixels in {size:,} bytes",
+            "a whole picture",
+            "no coding is so dense, so its head is damaged",
+            "copy it again",
+        )
 
 
 def _require_whole_png(data: bytes, name: str) -> None:
@@ -152,7 +168,7 @@ def _check_jpeg_head(file: BinaryIO, name: str) -> None:
         body = file.read(5) if marker in _JPEG_FRAMES else b""
         if len(body) == 5:
             height, width = struct.unpack(">HH", body[1:])
-            limits.require_picture_size(name, width, height)
+            _require_size(file, name, width, height, _MIN_JPEG_BYTES)
             return
     raise _cut_short(name, file.seek(0, os.SEEK_END))
 

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 MAX_WAITING_BYTES = 64_000_000  # of one track's packets; files keep pictures and sound within a second or two
 MAX_WAITING_S = 10.0
+MAX_LAST_S = 10.0  # that the last picture stays on the screen
 _JITTER_S = 0.1  # containers round times, and clocks drift; up to this, samples are taken to follow each other
 _JUMP_S = 10.0  # forward; more is a gap only if the header's length has room for it
+_JUMP_BACK_S = 1.0  # less is pictures in a wrong order
 _MAX_BAD_PACKETS = 250  # one behind the other: ten seconds of pictures
 
 
@@ -81,13 +83,17 @@ class PictureTrack:
         stream: the track.
         name: how messages call the file.
         start_s: the container's first moment in its own time.
+        promised_s: the container's length by its header, 0 where it does not say.
         endless: it may be longer than 24 h.
     """
 
-    def __init__(self, stream: VideoStream, name: str, start_s: float, *, endless: bool = False) -> None:
-        self._name, self._start_s, self._endless = name, start_s, endless
-        self._step_s = 1 / float(stream.average_rate or 25)
+    def __init__(
+        self, stream: VideoStream, name: str, start_s: float, promised_s: float, *, endless: bool = False
+    ) -> None:
+        self._name, self._start_s, self._promised_s, self._endless = name, start_s, promised_s, endless
+        self._step_s = min(1 / float(stream.average_rate or 25), MAX_LAST_S)
         self._last_s: float | None = None
+        self._shift_s = 0.0  # what is taken off the container's times, after jumps in them
         self._patience = Patience(name)
         self._in_second, self._second = 0, -1
         self.damaged = 0  # packets that gave no picture
@@ -119,17 +125,24 @@ class PictureTrack:
 
     def _timed(self, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
         limits.require_picture_size(self._name, frame.width, frame.height, limits.MAX_VIDEO_PIXELS)
-        last_s = self._last_s
-        time_s = None if frame.time is None else frame.time - self._start_s
-        if last_s is not None and (time_s is None or time_s < last_s):
-            time_s = last_s + self._step_s
-        self._last_s = time_s = max(0.0, time_s or 0.0)
+        time_s = self._time_of(frame)
         if not self._endless:
             limits.require_stream_duration(self._name, time_s)
         self._in_second = self._in_second + 1 if int(time_s) == self._second else 1
         self._second = int(time_s)
         limits.require_frame_rate(self._name, self._in_second)
         return time_s, frame
+
+    def _time_of(self, frame: av.VideoFrame) -> float:
+        """Never before the last one's; where the container's clock jumps, the next step behind it."""
+        last_s = self._last_s or 0.0
+        due_s = 0.0 if self._last_s is None else last_s + self._step_s
+        time_s = due_s if frame.time is None else frame.time - self._start_s - self._shift_s
+        if _is_jump(time_s - last_s, time_s, self._promised_s):
+            self._shift_s += time_s - due_s
+            time_s = due_s
+        self._last_s = max(time_s, last_s)
+        return self._last_s
 
 
 class SoundTrack:
@@ -203,7 +216,7 @@ class SoundTrack:
         gap_s = time_s - due_s
         if abs(gap_s) <= _JITTER_S:
             return
-        if gap_s < 0 or (gap_s > _JUMP_S and time_s > self._promised_s + 1):  # another clock from here on
+        if gap_s < 0 or _is_jump(gap_s, time_s, self._promised_s):
             self._shift_s += gap_s
             return
         missing = round(gap_s * self._rate_hz)
@@ -217,6 +230,11 @@ class SoundTrack:
             self._shape = shape
             self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=self._rate_hz)
         return self._resampler.resample(frame)
+
+
+def _is_jump(gap_s: float, time_s: float, promised_s: float) -> bool:
+    """Whether a container counts by another clock from here on: backwards, or far and beyond the promised end."""
+    return gap_s < -_JUMP_BACK_S or (gap_s > _JUMP_S and time_s > promised_s + 1)
 
 
 def promised_sound_s(container: InputContainer, stream: AudioStream) -> float:

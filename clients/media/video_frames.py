@@ -44,6 +44,19 @@ def shown_at(frames: Iterable[Timed[T]], every_s: float, start_s: float, step_s:
         number += 1
 
 
+class Screen:
+    """Turns decoded frames into pictures, each frame once however long it stays."""
+
+    def __init__(self) -> None:
+        self._frame: av.VideoFrame | None = None
+
+    def show(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """A picture of its own, (H, W, 3) RGB."""
+        if frame is not self._frame:
+            self._frame, self._picture = frame, upright(frame)
+        return self._picture.copy()
+
+
 def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as (H, W, 3) RGB, turned as it says."""
     untold = frame.colorspace == _UNSPECIFIED_COLOUR and frame.height > _SD_LINES

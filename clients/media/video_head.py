@@ -82,7 +82,7 @@ def frame_rate_of(stream: VideoStream, name: str) -> float:
     """
     rate = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
     limits.require_frame_rate(name, rate)
-    return rate
+    return max(rate, limits.MIN_FRAME_RATE)
 
 
 def duration_of(container: InputContainer, stream: AudioStream | VideoStream) -> float | None:

@@ -31,8 +31,8 @@ from clients.extras import av
 from clients.media import limits
 from clients.media.containers import opened
 from clients.media.resampling import Samples
-from clients.media.tracks import Packets, PictureTrack, SoundTrack, start_of
-from clients.media.video_frames import NEAR_S, T, Timed, rotation_of, shown_at, upright
+from clients.media.tracks import MAX_LAST_S, Packets, PictureTrack, SoundTrack, start_of
+from clients.media.video_frames import NEAR_S, Screen, T, Timed, rotation_of, shown_at, upright
 from clients.media.video_head import (
     duration_of,
     frame_rate_of,
@@ -173,20 +173,21 @@ class VideoReader:
     def _frames(self, every_s: float | None, start_s: float) -> Generator[VideoFrame, None, None]:
         with self._container() as container:
             stream = picture_stream(container, self.name)
-            decoded = self._from(container, stream, start_s)
+            decoded, screen = self._from(container, stream, start_s), Screen()
             for time_s, frame in decoded if every_s is None else self._shown(decoded, every_s, start_s):
                 if time_s >= start_s - NEAR_S:
-                    yield VideoFrame(time_s, upright(frame))
+                    yield VideoFrame(time_s, screen.show(frame))
 
     def _seconds(self, every_s: float, sound_s: float) -> Generator[VideoSecond, None, None]:
         with self._container() as container:
             stream, sound = picture_stream(container, self.name), readable_sound(container)
             packets = Packets(container, [stream] if sound is None else [stream, sound])
-            track = self._track = self._pictures(stream)
+            track, screen = self._pictures(stream), Screen()
+            self._track = track
             heard = None if sound is None else _Heard(sound, packets, self.name, self._start_s, self.duration_s)
             for time_s, frame in self._shown(track.frames(packets.of(stream)), every_s, 0.0):
                 around = None if heard is None else heard.between(max(0.0, time_s - 0.5), sound_s)
-                yield VideoSecond(time_s, upright(frame), around)
+                yield VideoSecond(time_s, screen.show(frame), around)
 
     def _from(self, container: InputContainer, stream: VideoStream, start_s: float) -> Iterator[Timed[av.VideoFrame]]:
         """All pictures from the last one at or before a moment on, and maybe some before it."""
@@ -206,10 +207,10 @@ class VideoReader:
         return self._track.frames(Packets(container, [stream]).of(stream))
 
     def _pictures(self, stream: VideoStream) -> PictureTrack:
-        return PictureTrack(stream, self.name, self._start_s)
+        return PictureTrack(stream, self.name, self._start_s, self.duration_s or 0.0)
 
     def _shown(self, frames: Iterable[Timed[T]], every_s: float, start_s: float) -> Iterator[Timed[T]]:
-        return shown_at(frames, every_s, start_s, 1 / self.frame_rate)
+        return shown_at(frames, every_s, start_s, min(1 / self.frame_rate, MAX_LAST_S))
 
 
 class _Heard:

@@ -41,6 +41,7 @@ _ENCODERS: dict[str, dict[str, str]] = {
     "mpeg4": {},
 }
 _MAX_REORDERED = 16  # the most that a coding may need to know of later pictures
+_MAX_TICKS = 65_535  # per second; what MPEG-4 can say
 _BITS_PER_PIXEL = 0.2  # where an encoder has to be told a rate and not a quality
 
 
@@ -68,7 +69,7 @@ class VideoWriter:
     ) -> None:
         self._size = height, width
         self._whole, self._stack = WholeFile(path), ExitStack()
-        self._step = 1 / Fraction(frame_rate).limit_denominator(1001)
+        self._step = Fraction(1 / frame_rate).limit_denominator(_MAX_TICKS)
         self.frames = 0  # so far
         with _discarding(self._stack, self._whole):
             self._output = _created(self._whole, self._stack)
