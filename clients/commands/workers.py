@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
@@ -77,6 +78,15 @@ class Workers(Generic[Item, Outcome]):
         self._no_more.set()
         with self._deciding:
             self._left = True
-        deadline = time.monotonic() + _PATIENCE_S
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        _join(threads)
+        if any(thread.is_alive() for thread in threads):
+            # Until then the client is closed, which ends what they wait for. An interpreter that goes while a library
+            # is at work takes the process with it, with a signal in place of the exit code.
+            atexit.register(_join, threads)
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    """Wait for threads, for a moment in all."""
+    deadline = time.monotonic() + _PATIENCE_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
