@@ -17,11 +17,11 @@ is taken for them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from clients.media.picture import Picture
 
 if TYPE_CHECKING:
     from clients.media.video import VideoFrame, VideoReader
+
+Face = TypeVar("Face")
 
 CROP_SCALE = 0.40
 CROP_GREY = 110
@@ -100,40 +102,63 @@ def find_faces(picture: Picture) -> list[FaceBox]:
 
 
 def choose_face(picture: Picture, name: str, index: int | None = None) -> FaceBox:
-    """The only face, or the one asked for.
+    """The only face of a photo, or the one asked for; see `chosen`.
 
     Args:
         picture: (H, W, 3) RGB.
         name: how messages call the photo.
+        index: which one where there are several.
+
+    Raises:
+        BadInput: no face, several and none asked for, or not so many.
+    """
+    height, width = picture.shape[:2]
+    return chosen(find_faces(picture), f"{name} ({width}x{height} pixels)", index)
+
+
+def chosen(found: Sequence[Face], name: str, index: int | None = None) -> Face:
+    """The only one of the faces that were found, or the one asked for.
+
+    Args:
+        found: from left to right; each says in words where it is.
+        name: how messages call what they were found in.
         index: which one where there are several, from left to right, counted from 0.
 
     Raises:
         BadInput: no face, several and none asked for, or not so many; the message lists what was found.
     """
-    boxes = find_faces(picture)
-    if not boxes:
+    require_any(found, name)
+    listed = "; ".join(f"{number}: {face}" for number, face in enumerate(found))
+    if index is not None and not 0 <= index < len(found):
         raise BadInput(
-            f"No face was found in {name} ({picture.shape[1]}x{picture.shape[0]} pixels)",
+            f"There is no face {index} in {name}; found {listed}",
+            f"an index from 0 to {len(found) - 1}",
+            "the voice is chosen by it",
+            "name one of them",
+        )
+    if index is None and len(found) > 1:
+        raise BadInput(
+            f"{len(found)} faces were found in {name}, from left to right {listed}",
+            "one face",
+            "the voice is chosen by it",
+            "say which one with --face-index, or take --every-face for the voice of each",
+        )
+    return found[index or 0]
+
+
+def require_any(found: Sequence[object], name: str) -> None:
+    """Refuse a photo or video in which no face was found.
+
+    Raises:
+        BadInput: says what would be found.
+    """
+    if not found:
+        raise BadInput(
+            f"No face was found in {name}",
             "one face that looks at the camera, at least a tenth of the picture high",
             "the voice is chosen by it",
             "give another photo, or a picture that is cut to the face with --face-crop",
         )
-    listed = "; ".join(f"{number}: {box}" for number, box in enumerate(boxes))
-    if index is not None and not 0 <= index < len(boxes):
-        raise BadInput(
-            f"There is no face {index} in {name}; found {listed}",
-            f"an index from 0 to {len(boxes) - 1}",
-            "the voice is chosen by it",
-            "name one of them",
-        )
-    if index is None and len(boxes) > 1:
-        raise BadInput(
-            f"{len(boxes)} faces were found in {name}, from left to right {listed}",
-            "one face",
-            "the voice is chosen by it",
-            "say which one with --face-index, or cut the picture",
-        )
-    return boxes[index or 0]
 
 
 def crop_face(picture: Picture, box: FaceBox, size: int) -> Picture:

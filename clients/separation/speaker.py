@@ -73,26 +73,7 @@ def find_portrait(mixture: Source | None, face: Source | Portrait | None, index:
         raise _no_face("Sound came as an array without a face")
     if is_crop:
         return Portrait(_picture(source), None)
-    found = _faces_in(source)
-    name = _name(source)
-    if not found:
-        raise _not_found(name)
-    listed = "; ".join(f"{number}: {portrait}" for number, portrait in enumerate(found))
-    if index is not None and not 0 <= index < len(found):
-        raise BadInput(
-            f"There is no face {index} in {name}; found {listed}",
-            f"an index from 0 to {len(found) - 1}",
-            "the voice is chosen by it",
-            "name one of them",
-        )
-    if index is None and len(found) > 1:
-        raise BadInput(
-            f"{len(found)} faces were found in {name}, from left to right {listed}",
-            "one face",
-            "the voice is chosen by it",
-            "say which one with --face-index, or take --every-face for the voice of each",
-        )
-    return found[index or 0]
+    return faces.chosen(_faces_in(source), _name(source), index)
 
 
 def find_faces(source: Source, *, most: int = MOST_FACES) -> tuple[Portrait, ...]:
@@ -106,8 +87,7 @@ def find_faces(source: Source, *, most: int = MOST_FACES) -> tuple[Portrait, ...
         BadInput: nobody's is, or too many are.
     """
     found, name = _faces_in(source), _name(source)
-    if not found:
-        raise _not_found(name)
+    faces.require_any(found, name)
     if len(found) > most:
         raise BadInput(
             f"{len(found)} faces were found in {name}",
@@ -172,15 +152,6 @@ def _is_video(path: str | Path) -> bool:
 
 def _name(source: Source) -> str:
     return "the array" if isinstance(source, np.ndarray) else printable(str(source))
-
-
-def _not_found(name: str) -> BadInput:
-    return BadInput(
-        f"No face was found in {name}",
-        "a face that looks at the camera, at least a tenth of the picture high",
-        "the voice is chosen by it",
-        "give another photo, or a picture that is cut to the face with --face-crop",
-    )
 
 
 def _no_face(seen: str) -> BadInput:
