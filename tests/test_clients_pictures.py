@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib import cbook
+from PIL import ExifTags, Image, ImageOps
 
 from clients.errors import BadInput
 from clients.media import video
@@ -54,13 +55,28 @@ def test_grey_transparent_and_deep_pictures_become_rgb(tmp_path: Path, kind: str
     np.testing.assert_array_equal(load_picture(tmp_path / "a.png"), rgb if kind == "alpha" else grey)
 
 
-def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path) -> None:
-    data = save(tmp_path / "a.jpg", gradient()).read_bytes()
-    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, 6) + b"\x00\x00\x00\x00"
-    segment = b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\x00\x00" + tiff
-    (tmp_path / "b.jpg").write_bytes(data[:2] + segment + data[2:])
-    turned = np.rot90(load_picture(tmp_path / "a.jpg"), -1)  # 6: the camera was turned; clockwise puts it right
-    np.testing.assert_array_equal(load_picture(tmp_path / "b.jpg"), turned)
+@pytest.mark.parametrize("mode", ["CMYK", "L", "1", "P", "LA", "RGBA", "I;16"])
+def test_pictures_of_other_kinds_come_out_as_another_library_shows_them(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    picture = Image.fromarray(gradient())
+    if mode == "I;16":
+        Image.fromarray(gradient()[..., 0].astype(np.uint16) * 257).save(path)
+        shown = np.repeat(gradient()[..., :1], 3, axis=2)
+    else:
+        picture.convert(mode).save(path)
+        shown = np.asarray(Image.open(path).convert("RGB"))
+    np.testing.assert_allclose(load_picture(path).astype(int), shown.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, ending: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(gradient()).save(tmp_path / f"a.{ending}", exif=exif)
+    with Image.open(tmp_path / f"a.{ending}") as stored:
+        shown = np.asarray(ImageOps.exif_transpose(stored))
+    np.testing.assert_allclose(load_picture(tmp_path / f"a.{ending}").astype(int), shown.astype(int), atol=1)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])

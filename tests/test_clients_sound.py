@@ -10,13 +10,10 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from media_files import tone
 
 from clients.errors import BadInput
 from clients.media.sound import load_sound, resample, write_wav
-
-
-def tone(rate_hz: int, seconds: float = 1.0, frequency_hz: float = 440.0, level: float = 0.3) -> np.ndarray:
-    return (level * np.sin(2 * np.pi * frequency_hz * np.arange(round(rate_hz * seconds)) / rate_hz)).astype(np.float32)
 
 
 def write_container(path: Path, samples: np.ndarray, rate_hz: int, codec: str) -> Path:

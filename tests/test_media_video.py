@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,6 +204,35 @@ def test_sound_that_is_too_far_from_its_pictures_in_the_file_is_not_waited_for(
     monkeypatch.setattr(tracks, "MAX_WAITING_S", 1.0)
     seconds = seconds_of(path)
     assert len(seconds) == 4 and seconds[0].sound is None
+
+
+MEMORY = """
+import sys
+from clients.media.video import VideoReader
+from media_bombs import memory_mb
+
+def read(path):
+    with VideoReader(path) as reader:
+        assert all(second.picture.any() for second in reader.seconds(0.2))
+        assert sum(1 for frame in reader.frames()) > 20
+
+read(sys.argv[1])
+before = memory_mb("VmHWM")
+read(sys.argv[2])
+print(memory_mb("VmHWM") - before)
+"""
+
+
+def test_two_minutes_take_no_more_memory_than_five_seconds(tmp_path: Path, root: Path) -> None:
+    for name, seconds in (("short", 5), ("long", 120)):
+        pictures = [flat(40 + number % 200, (240, 320)) for number in range(10 * seconds)]
+        write_video(tmp_path / f"{name}.mp4", pictures, rate=10, sound=noise(seconds), options={"preset": "ultrafast"})
+    command = [sys.executable, "-c", MEMORY, tmp_path / "short.mp4", tmp_path / "long.mp4"]
+    done = subprocess.run(
+        command, cwd=root, env={"PYTHONPATH": f".:{root}/tests"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 24, "its pictures have 276 MB"
 
 
 def test_a_video_is_told_from_a_recording(tmp_path: Path, uneven: Path) -> None:

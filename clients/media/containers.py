@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _MP4 = "mov"  # what FFmpeg calls MP4, M4A and MOV
-_OTHERS = "matroska,webm,mpeg,mpegvideo,mpegts,mp3,aac,ogg,avi,flv,asf"
+_OTHERS = "matroska,webm,mpeg,mpegvideo,mpegts,mp3,aac,ogg,avi,flv,asf,flac"
 FORMATS = f"{_MP4},{_OTHERS}"
 _PICTURES = (
     "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg1video,mpeg2video,mpeg4,msmpeg4,msmpeg4v2,msmpeg4v1,h263,"

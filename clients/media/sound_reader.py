@@ -144,9 +144,10 @@ def open_sound(source: str | Path) -> SoundReader:
         if kinds.is_wav(head):
             wav_check.require_plain_wav(file, path)
             return PlainReader(path)
-    if kinds.is_flac(head):
+        untold = kinds.is_flac(head) and not wav_check.flac_samples(file)
+    if kinds.is_flac(head) and not untold:
         return PlainReader(path)
-    if kinds.is_container(head):
+    if kinds.is_container(head) or untold:  # libsndfile wants to know how long a FLAC is
         from clients.media.container_sound import ContainerReader
 
         return ContainerReader(path)

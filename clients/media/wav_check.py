@@ -50,6 +50,12 @@ def require_plain_wav(file: BinaryIO, path: Path) -> None:
         raise cut_short(name, "a chunk of sound", "none")
 
 
+def flac_samples(file: BinaryIO) -> int:
+    """Samples per channel as the head of a FLAC says; 0 where it was written to a pipe and does not say."""
+    file.seek(18)  # in STREAMINFO, which stands first: 20 bits of rate, 3 of channels, 5 of depth, 36 of samples
+    return int.from_bytes(file.read(8), "big") & (1 << 36) - 1
+
+
 def cut_short(name: str, promised: str, held: str) -> BadInput:
     """What is said of a recording that ends before its end."""
     return BadInput(
