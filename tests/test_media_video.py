@@ -235,6 +235,16 @@ def test_two_minutes_take_no_more_memory_than_five_seconds(tmp_path: Path, root:
     assert float(done.stdout) < 24, "its pictures have 276 MB"
 
 
+def test_sound_between_pictures_that_are_far_apart_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mkv", [flat(128)] * 200, sound=noise(8.0))
+    whole = load_sound(path).samples
+    monkeypatch.setattr(tracks, "MAX_WAITING_PACKETS", 40)  # 2.6 s of sound
+    for second in seconds_of(path, 5.0):
+        begin = round(max(0.0, second.time_s - 0.5) * RATE_HZ)
+        assert second.sound is not None
+        np.testing.assert_allclose(second.sound, whole[begin : begin + RATE_HZ], atol=1e-4)
+
+
 def test_a_video_is_told_from_a_recording(tmp_path: Path, uneven: Path) -> None:
     assert has_pictures(uneven)
     (tmp_path / "a.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVE" + bytes(40))

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     Track = AudioStream | VideoStream
     TrackPacket = Packet[Stream]  # at run time it takes no brackets
 
-MAX_WAITING_BYTES = 64_000_000  # of one track's packets; files keep pictures and sound within a second or two
-MAX_WAITING_S = 10.0
+# What may wait of one track, still coded; files keep pictures and sound within a second or two.
+MAX_WAITING_BYTES, MAX_WAITING_PACKETS = 64_000_000, 100_000
+MAX_WAITING_S = 10.0  # of pictures, while sound is looked for
 MAX_LAST_S = 10.0  # that the last picture stays on the screen
 _JITTER_S = 0.1  # containers round times, and clocks drift; up to this, samples are taken to follow each other
 _JUMP_S = 10.0  # forward; more is a gap only if the header's length has room for it
@@ -38,6 +39,9 @@ _MAX_BAD_PACKETS = 250  # one behind the other: ten seconds of pictures
 class Packets:
     """The packets of some tracks, taken track by track.
 
+    While pictures are taken, sound waits, and the oldest is dropped when too much of it does: it is no longer wanted.
+    While sound is taken, pictures wait, but not for long.
+
     Args:
         container: read from where it stands.
         streams: the tracks.
@@ -45,35 +49,53 @@ class Packets:
 
     def __init__(self, container: InputContainer, streams: list[Track]) -> None:
         self._source = container.demux(streams)
-        self._waiting: dict[int, deque[TrackPacket]] = {stream.index: deque() for stream in streams}
-        self._bytes = dict.fromkeys(self._waiting, 0)
+        self._queues = {stream.index: _Queue() for stream in streams}
+        self._sounds = {stream.index for stream in streams if stream.type == "audio"}
 
     def of(self, stream: Track) -> Iterator[TrackPacket | None]:
-        """The packets of a track; None where it has none for so long that the others wait in vain."""
-        own = self._waiting[stream.index]
+        """The packets of a track; None where sound has none for so long that the pictures wait in vain."""
+        own = self._queues[stream.index]
         while True:
-            while own:
-                packet = own.popleft()
-                self._bytes[stream.index] -= packet.size
-                yield packet
-            if self._others_wait(stream.index):
+            while own.packets:
+                yield own.take()
+            if stream.index in self._sounds and any(self._queues[other].is_long() for other in self._pictures()):
                 yield None
-            following = next(self._source, None)
-            if following is None:
+            packet = next(self._source, None)
+            if packet is None:
                 return
-            index = following.stream.index  # the mark of the end has no other
-            self._waiting[index].append(following)
-            self._bytes[index] += following.size
+            index = packet.stream.index  # the mark of the end has no other
+            self._queues[index].put(packet)
+            if index in self._sounds and index != stream.index and self._queues[index].is_full():
+                self._queues[index].take()
 
-    def _others_wait(self, index: int) -> bool:
-        for other, waiting in self._waiting.items():
-            if other == index or not waiting:
-                continue
-            times = [float(p.dts * p.time_base) for p in (waiting[0], waiting[-1]) if p.dts is not None and p.time_base]
-            long = len(times) == 2 and times[1] - times[0] > MAX_WAITING_S
-            if long or self._bytes[other] > MAX_WAITING_BYTES:
-                return True
-        return False
+    def _pictures(self) -> set[int]:
+        return self._queues.keys() - self._sounds
+
+
+class _Queue:
+    """The packets of a track that wait."""
+
+    def __init__(self) -> None:
+        self.packets: deque[TrackPacket] = deque()
+        self._bytes = 0
+
+    def put(self, packet: TrackPacket) -> None:
+        self.packets.append(packet)
+        self._bytes += packet.size
+
+    def take(self) -> TrackPacket:
+        packet = self.packets.popleft()
+        self._bytes -= packet.size
+        return packet
+
+    def is_full(self) -> bool:
+        return self._bytes > MAX_WAITING_BYTES or len(self.packets) > MAX_WAITING_PACKETS
+
+    def is_long(self) -> bool:
+        """Whether it is full, or spans a long time."""
+        ends = [self.packets[0], self.packets[-1]] if self.packets else []
+        times = [float(packet.dts * packet.time_base) for packet in ends if packet.dts is not None]
+        return self.is_full() or (len(times) == 2 and times[1] - times[0] > MAX_WAITING_S)
 
 
 class PictureTrack:

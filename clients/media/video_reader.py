@@ -224,29 +224,30 @@ class _Heard:
         self._rate_hz = stream.rate
         self._held = np.zeros(0, np.float32)
         self._held_from = 0  # number of the first sample that is held
-        self._ended = False
 
     def between(self, begin_s: float, seconds: float) -> Samples | None:
         """The sound from a moment on; None where it is over by then."""
-        pieces = [self._held]
-        reached: int = self._held_from + len(self._held)
-        while not self._ended and reached < round((begin_s + seconds - self._track.begins_s) * self._rate_hz):
+        pieces, reached = [self._held], self._held_from + len(self._held)
+        while not reached or reached < self._place(begin_s + seconds):
             piece = next(self._pieces, None)
             if piece is None:  # it has ended, or pauses for long
                 break
             pieces.append(piece)
             reached += len(piece)
-        # Only now it is known when the first sample is heard.
-        begin = round((begin_s - self._track.begins_s) * self._rate_hz)
-        end = begin + round(seconds * self._rate_hz)
-        held = np.concatenate(pieces)
+            if reached <= self._place(begin_s):
+                pieces, self._held_from = [pieces[0][:0]], reached
+        held, begin = np.concatenate(pieces), self._place(begin_s)
         gone = min(len(held), max(0, begin - self._held_from))
         self._held, self._held_from = held[gone:], self._held_from + gone
-        if reached <= begin or not reached:
+        if reached <= max(0, begin):
             return None
-        before = np.zeros(max(0, min(end, 0) - begin if begin < 0 else 0), np.float32)
-        wanted = self._held[: max(0, end - self._held_from)]
-        return np.asarray(np.concatenate((before, wanted)), np.float32)
+        end = begin + round(seconds * self._rate_hz)
+        before = np.zeros(max(0, min(end, 0) - begin), np.float32)
+        return np.asarray(np.concatenate((before, self._held[: max(0, end - self._held_from)])), np.float32)
+
+    def _place(self, time_s: float) -> int:
+        """Number of the sample that is heard at a moment; right once there was a sample."""
+        return round((time_s - self._track.begins_s) * self._rate_hz)
 
 
 def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
