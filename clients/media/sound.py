@@ -111,13 +111,16 @@ def _read(path: Path) -> Sound:
         rate_hz = reader.sample_rate_hz
         if reader.samples is not None:
             limits.require_duration(reader.name, reader.samples, rate_hz)
-        blocks, held = [], 0
+        samples, held = np.empty(reader.samples or 0, np.float32), 0
         for block in reader.blocks():
-            blocks.append(block)
-            held += len(block)
-            if held > min(limits.MAX_SAMPLES, limits.MAX_SECONDS * rate_hz):
-                limits.require_duration(reader.name, held, rate_hz)
-        return Sound(np.concatenate(blocks), rate_hz, reader.name)
+            end = held + len(block)
+            if end > min(limits.MAX_SAMPLES, limits.MAX_SECONDS * rate_hz):
+                limits.require_duration(reader.name, end, rate_hz)
+            if end > len(samples):  # containers know their length about, or not at all
+                samples = np.concatenate((samples[:held], np.empty(end // 4 + len(block), np.float32)))
+            samples[held:end] = block
+            held = end
+        return Sound(samples[:held], rate_hz, reader.name)
 
 
 def _rms(samples: Samples) -> float:
