@@ -292,3 +292,11 @@ def test_times_never_fall_and_jumps_of_the_clock_are_taken_out(stored: list[floa
     track = tracks.PictureTrack(stream, "a", 0.0, 20.0)  # type: ignore[arg-type]
     frames = track.frames(Packet(time_s) for time_s in stored)  # type: ignore[arg-type]
     assert [round(time_s, 3) for time_s, _ in frames] == given
+
+
+@pytest.mark.parametrize("every_s", [0.0, -1.0, float("nan")])
+def test_a_step_that_leads_nowhere_is_refused(uneven: Path, every_s: float) -> None:
+    with VideoReader(uneven) as reader:
+        for read in (reader.frames, reader.seconds):
+            with pytest.raises(ValueError, match="the step is above 0"):
+                read(every_s)

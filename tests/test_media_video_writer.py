@@ -247,3 +247,18 @@ def test_sound_waits_for_its_pictures(tmp_path: Path) -> None:
     assert written_s == [0.0]
     feed.advance(9.0)
     assert written_s == [0.0, 0.5, 1.0]
+
+
+def test_what_a_container_cannot_hold_is_coded_anew(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mkv", [flat(9)] * 100, sound=clicks(4.0, CLICKS_S), sound_codec="flac")
+    path = written(tmp_path / "b.mov", [flat(9)] * 100, sound_from=video)
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    assert heard_at_s(path) == [pytest.approx(time_s, abs=0.01) for time_s in CLICKS_S]
+
+
+def test_sound_from_a_silent_film_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mkv", [flat(9)] * 5)
+    with pytest.raises(BadInput, match="has no sound track"):
+        VideoWriter(tmp_path / "b.mp4", 64, 48, 25, video)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]

@@ -6,7 +6,7 @@ Players read a file from its beginning to its end and want pictures and sound of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clients.errors import printable
 from clients.extras import av
 from clients.media.container_sound import ContainerReader, sound_stream
-from clients.media.containers import opened
+from clients.media.containers import complaints, opened
 from clients.media.resampling import Resampler, Samples
 from clients.media.tracks import start_of
 
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
     TimedPacket = tuple[float, Packet[AudioStream]]
 
-_COPIED = frozenset(
-    {"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}
-)  # all players know them
+# What is copied as it is: what all players of such a file know.
+_IN_MOV = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac"})
+_COPIED = {
+    "mov": _IN_MOV,
+    "mp4": _IN_MOV | {"flac", "opus", "libopus"},
+    "matroska": _IN_MOV | {"flac", "opus", "libopus"},
+}
 _AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _AAC_BITS_PER_SECOND = 128_000  # more than one voice needs
 _AAC_BITS_PER_SAMPLE = 6  # the most that the coding holds
@@ -53,8 +57,22 @@ class SoundFeed:
                 self._next = next(self._packets, None)
             if self._next is None or self._next[0] >= until_s:
                 return
-            self._output.mux(self._next[1])
+            with as_os_errors():
+                self._output.mux(self._next[1])
             self._next = None
+
+
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """FFmpeg's complaints about what is written.
+
+    Raises:
+        OSError: in their place.
+    """
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 def copied_or_encoded(output: OutputContainer, path: Path, stack: ExitStack) -> SoundFeed:
@@ -70,8 +88,9 @@ def copied_or_encoded(output: OutputContainer, path: Path, stack: ExitStack) -> 
     """
     container = stack.enter_context(opened(path))
     stream = sound_stream(container, printable(path))
-    if stream.codec_context.codec.name in _COPIED:
-        return SoundFeed(output, _copied(container, stream, output.add_stream_from_template(stream)))
+    if stream.codec_context.codec.name in _COPIED[output.format.name]:
+        copy = output.add_stream_from_template(stream)
+        return SoundFeed(output, _copied(container, stream, copy, printable(path)))
     reader = ContainerReader(path)
     stack.callback(reader.close)
     return encoded(output, reader.pieces(), reader.sample_rate_hz, reader.begins_s)
@@ -92,15 +111,16 @@ def encoded(output: OutputContainer, blocks: Iterable[Samples], rate_hz: int, be
     return SoundFeed(output, _encoded(stream, _resampled(blocks, Resampler(rate_hz, aac_hz)), aac_hz, begins_s))
 
 
-def _copied(container: InputContainer, stream: AudioStream, target: AudioStream) -> Iterator[TimedPacket]:
-    for packet in container.demux(stream):
-        if packet.dts is None or packet.pts is None:
-            continue  # the mark of the end
-        shift = round(start_of(container) / packet.time_base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        begins_s = float(packet.pts * packet.time_base)
-        packet.stream = target
-        yield begins_s, packet
+def _copied(container: InputContainer, stream: AudioStream, target: AudioStream, name: str) -> Iterator[TimedPacket]:
+    with complaints(name):
+        for packet in container.demux(stream):
+            if packet.dts is None or packet.pts is None:
+                continue  # the mark of the end
+            shift = round(start_of(container) / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            begins_s = float(packet.pts * packet.time_base)
+            packet.stream = target
+            yield begins_s, packet
 
 
 def _resampled(blocks: Iterable[Samples], resampler: Resampler) -> Iterator[Samples]:

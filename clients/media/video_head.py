@@ -80,8 +80,12 @@ def frame_rate_of(stream: VideoStream, name: str) -> float:
     Raises:
         BadInput: more than 1,000.
     """
-    rate = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
-    limits.require_frame_rate(name, rate)
+    if stream.average_rate:
+        rate = float(stream.average_rate)
+        limits.require_frame_rate(name, rate)
+    else:  # of streams, the guess is sometimes that of the clock
+        guess = float(stream.guessed_rate or 0)
+        rate = guess if 0 < guess <= limits.MAX_FRAME_RATE else _USUAL_RATE
     return max(rate, limits.MIN_FRAME_RATE)
 
 

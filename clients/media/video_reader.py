@@ -132,7 +132,9 @@ class VideoReader:
 
         Raises:
             BadInput: damaged, or too large, too long or with too many pictures behind a head that promised less.
+            ValueError: `every_s` is not above 0.
         """
+        _require_step(every_s)
         self._end_pass()
         self._pass = frames = self._frames(every_s, start_s)
         return frames
@@ -146,7 +148,9 @@ class VideoReader:
 
         Raises:
             BadInput: as for `frames`. Damaged sound becomes silence.
+            ValueError: `every_s` is not above 0.
         """
+        _require_step(every_s)
         self._end_pass()
         self._pass = seconds = self._seconds(every_s, sound_s)
         return seconds
@@ -211,6 +215,11 @@ class VideoReader:
 
     def _shown(self, frames: Iterable[Timed[T]], every_s: float, start_s: float) -> Iterator[Timed[T]]:
         return shown_at(frames, every_s, start_s, min(1 / self.frame_rate, MAX_LAST_S))
+
+
+def _require_step(every_s: float | None) -> None:
+    if every_s is not None and not every_s > 0:
+        raise ValueError(f"pictures every {every_s} s; the step is above 0")
 
 
 class _Heard:

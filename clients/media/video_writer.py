@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from clients.errors import BadInput, printable
 from clients.extras import av
 from clients.media.container_sound import ContainerReader
-from clients.media.containers import opened
-from clients.media.sound_feeds import copied_or_encoded, encoded
+from clients.media.containers import complaints, opened
+from clients.media.sound_feeds import as_os_errors, copied_or_encoded, encoded
 from clients.media.sound_reader import open_sound
 from clients.media.tracks import start_of
 from clients.media.video_head import picture_stream
@@ -103,11 +103,11 @@ class VideoWriter:
             format="yuv420p", dst_colorspace=colours.Colorspace.ITU709, dst_color_range=colours.ColorRange.MPEG
         )
         frame.pts, frame.time_base = self.frames, self._step
-        with _as_os_errors():
+        with as_os_errors():
             self._output.mux(self._stream.encode(frame))
-            self.frames += 1
-            if self._sound is not None:
-                self._sound.advance(float(self.frames * self._step))
+        self.frames += 1
+        if self._sound is not None:
+            self._sound.advance(float(self.frames * self._step))
 
     def close(self) -> None:
         """Write what is on the way and give the file its name.
@@ -119,7 +119,7 @@ class VideoWriter:
         if not self.frames:
             self.discard()
             raise ValueError("a video without a picture")
-        with _discarding(self._stack, self._whole), _as_os_errors():
+        with _discarding(self._stack, self._whole), as_os_errors():
             self._output.mux(self._stream.encode(None))
             self._stack.close()
             self._whole.finish()
@@ -158,7 +158,7 @@ def replace_sound(video: Path, sound: Path, target: Path) -> None:
         ValueError: another ending.
     """
     name, whole = printable(video), WholeFile(target)
-    with ExitStack() as stack, _discarding(stack, whole):
+    with ExitStack() as stack, _discarding(stack, whole), complaints(name):
         source = stack.enter_context(opened(video))
         begins_s = ContainerReader(video).begins_s if source.streams.audio else 0.0
         reader = stack.enter_context(open_sound(sound))
@@ -167,14 +167,15 @@ def replace_sound(video: Path, sound: Path, target: Path) -> None:
         pictures = _add_copy(output, stream, name, target)
         feed = encoded(output, reader.pieces(), reader.sample_rate_hz, begins_s)
         shift = round(start_of(source) / (stream.time_base or 1))
-        with _as_os_errors():
-            for dts, packet in _with_dts(source.demux(stream), stream):
-                packet.dts = dts - shift
-                packet.pts = None if packet.pts is None else packet.pts - shift
-                feed.advance(float(packet.dts * packet.time_base))
-                packet.stream = pictures
+        for dts, packet in _with_dts(source.demux(stream), stream):
+            packet.dts = dts - shift
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            feed.advance(float(packet.dts * packet.time_base))
+            packet.stream = pictures
+            with as_os_errors():
                 output.mux(packet)
-            feed.advance(float("inf"))
+        feed.advance(float("inf"))
+        with as_os_errors():
             output.close()
         whole.finish()
 
@@ -185,7 +186,7 @@ def _created(whole: WholeFile, stack: ExitStack) -> OutputContainer:
         raise ValueError(f"a video is written as {', '.join(ENDINGS)}, not as {ending or 'a file without ending'}")
     options = {} if ENDINGS[ending] == "matroska" else _MP4_OPTIONS
     whole.part.touch()  # FFmpeg looks at the place only when the first packet comes
-    with _as_os_errors():
+    with as_os_errors():
         return stack.enter_context(av.open(f"file:{whole.part}", "w", format=ENDINGS[ending], options=options))
 
 
@@ -231,12 +232,3 @@ def _discard(stack: ExitStack, whole: WholeFile) -> None:
     with suppress(av.FFmpegError, OSError):  # of the end of a file that nobody wants
         stack.close()
     whole.discard()
-
-
-@contextmanager
-def _as_os_errors() -> Iterator[None]:
-    """FFmpeg's complaints about what is written."""
-    try:
-        yield
-    except av.FFmpegError as error:
-        raise OSError(error.errno, error.strerror) from error
