@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-_PATIENCE_S = 1.0  # for threads to end by themselves when the run is broken off
+_PATIENCE_S = 0.6  # for threads to end by themselves when the run is broken off, and once more when all is closed
 
 
 class Workers(Generic[Item, Outcome]):
