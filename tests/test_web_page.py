@@ -130,7 +130,8 @@ def test_sound_and_photo_can_be_recorded_in_the_page(new_page: NewPage) -> None:
     sound.get_by_role("button", name="Record audio").click()
     sound.get_by_role("button", name="Record", exact=True).click()
     page.wait_for_timeout(1_500)
-    sound.get_by_role("button", name="Stop", exact=True).click()
+    with page.expect_response("**/queue/join*"):  # once it is uploaded, the page says that it holds it
+        sound.get_by_role("button", name="Stop", exact=True).click()
     sound.get_by_role("button", name="Play", exact=True).wait_for()
     page.get_by_role("button", name="Count", exact=True).click()
     page.get_by_text("used: a sound was given").wait_for()
@@ -218,9 +219,9 @@ def test_a_bad_file_is_refused_in_words_and_the_page_lives_on(
         path = broken[bad] if part == bad else given[part]
         page.get_by_role("group", name=field).locator("input[type=file]").set_input_files(path)
     if bad == "photo":
-        page.get_by_role("alert").wait_for()
+        page.locator("#choice").get_by_role("alert").wait_for()  # before anything is asked
     page.get_by_role("button", name="Separate", exact=True).click()
-    said = page.get_by_role("alert").inner_text()
+    said = page.locator("#separate-message").get_by_role("alert").inner_text()
     assert ("talk.wav" if bad == "recording" else "face.png") in said
     assert all(part in said for part in ("Wanted:", "Why it matters:", "What to do:"))
     assert "Traceback" not in said and "/" not in said.replace("and/or", "") and "--" not in said

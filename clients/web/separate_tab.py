@@ -161,7 +161,7 @@ class _Actions:
             [ask.photo.change, ask.video.change, ask.source.change],
             self.show_faces,
             [ask.source, ask.photo, ask.video],
-            [ask.gallery, ask.chosen, ask.choice, said.message],
+            [ask.gallery, ask.chosen, ask.choice],
             preprocess=False,
             show_progress="minimal",
             show_progress_on=[ask.gallery],
@@ -195,8 +195,7 @@ class _Actions:
         nothing = {
             ask.gallery: gr.update(visible=False, value=None),
             ask.chosen: (0, 0),
-            ask.choice: gr.update(visible=False),
-            self.answer.message: no_message(),
+            ask.choice: no_message(),
         }
         upload = upload_of(video if source == VIDEO else photo)
         if upload is None:
@@ -205,7 +204,7 @@ class _Actions:
             portraits = self._portraits(upload, request)
             views = write_face_views(portraits, self.asking.sessions.new_folder(owner(request), "faces"))
         except Exception as error:
-            return {**nothing, self.answer.message: shown(explain(error, upload))}
+            return {**nothing, ask.choice: shown(explain(error, upload))}
         return {
             **nothing,
             ask.gallery: gr.update(visible=True, value=views, selected_index=0),
