@@ -144,6 +144,14 @@ def test_a_folder_is_worked_through_once(
     assert len(fake.requests) == asked
 
 
+def test_a_recording_among_videos_gives_its_voice_and_says_that_there_is_no_video(
+    talk: Path, tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(talk, "--face", PORTRAIT, "--video", "--no-plot", "--url", url, "-o", tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["talk.voice.wav"]
+    assert "it has no pictures" in capsys.readouterr().err
+
+
 def test_a_recording_without_pictures_needs_a_face(
     talk: Path, tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,7 +137,7 @@ def test_a_folder_that_is_not_there_is_told(separator: SpeechSeparator, recordin
 def test_a_video_of_a_recording_without_pictures_is_refused(
     separator: SpeechSeparator, recording: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="talk.wav has no pictures"):
         separator.separate_file(recording, tmp_path / "v.wav", FACE, video=tmp_path / "v.mp4", face_crop=True)
     assert names(tmp_path) == ["talk.wav"]
 

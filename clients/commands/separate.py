@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clients.separation.identity import FaceIdentity
     from clients.separation.job import Speaker
     from clients.separation.result import SeparatedFile
-    from clients.separator import SpeechSeparator
+    from clients.separator import SpeechSeparator, Wanted
 
 VOICE, SPECTROGRAM, CROP = ".voice.wav", ".spectrogram.png", ".png"
 _VIDEOS = (".voice.mp4", ".voice.mkv")
@@ -104,7 +104,13 @@ class _Task:
         began = time.monotonic()
         speakers = self._speakers(path)
         found = time.monotonic()
-        voices = [self._voice(path, staging, speaker, number, speakers) for number, speaker in enumerate(speakers)]
+        wanted = self._wanted(path)
+        voices = []
+        for number, speaker in enumerate(speakers):
+            folder = staging / f"voice{number}"
+            folder.mkdir()
+            tell = partial(_tell_share, number, len(speakers))
+            voices.append(self._separator.separate_into(folder, path, speaker, wanted, tell))
         staged: dict[str, Path] = {}
         for number, voice in enumerate(voices):
             mark = _mark(number) if self._args.every_face else ""
@@ -115,7 +121,7 @@ class _Task:
             line=_line(voices, total_s),
             result=self._result(voices),
             timings_s={"faces": found - began, **parts_s, "total": total_s},
-            warnings=tuple(self._warnings(voices)),
+            warnings=tuple(self._warnings(voices, wanted)),
             staged=staged,
         )
 
@@ -132,37 +138,35 @@ class _Task:
             return find_faces(source, most=_MOST_FACES)
         return (find_portrait(None, source, self._args.face_index, self._args.face_crop),)
 
-    def _voice(
-        self, path: Path, staging: Path, speaker: Speaker, number: int, speakers: tuple[Speaker, ...]
-    ) -> SeparatedFile:
-        """One voice, in a folder of its own."""
+    def _wanted(self, path: Path) -> Wanted:
+        """Which files this input gives; of a recording among videos no video is made."""
         from clients.separator import Wanted
 
-        folder = staging / f"voice{number}"
-        folder.mkdir()
-        wanted = Wanted(
-            float32=self._args.float32,
-            plot=not self._args.no_plot,
-            video=self._args.video,
-            face=self._args.every_face,
-        )
+        video = self._args.video
+        if video:
+            from clients.media.video import has_pictures
 
-        def tell(done: float, total: float) -> None:
-            tell_part(number * total + done, len(speakers) * total)
-
-        return self._separator.separate_into(folder, path, speaker, wanted, tell)
+            video = has_pictures(path)
+        return Wanted(float32=self._args.float32, plot=not self._args.no_plot, video=video, face=self._args.every_face)
 
     def _result(self, voices: list[SeparatedFile]) -> dict[str, Any]:
         if not self._args.every_face:
             return voices[0].to_dict()
         return {"voices": [{"face": number, **voice.to_dict()} for number, voice in enumerate(voices)]}
 
-    def _warnings(self, voices: list[SeparatedFile]) -> Iterator[str]:
+    def _warnings(self, voices: list[SeparatedFile], wanted: Wanted) -> Iterator[str]:
         """What holds for all voices, then what holds for some."""
+        if self._args.video and not wanted.video:
+            yield "it has no pictures, so there is no video of it with the voice"
         of_all = [warning for warning in voices[0].warnings if all(warning in voice.warnings for voice in voices)]
         yield from of_all
         for number, voice in enumerate(voices):
             yield from (f"face {number}: {warning}" for warning in voice.warnings if warning not in of_all)
+
+
+def _tell_share(number: int, voices: int, done: float, total: float) -> None:
+    """How much of an input is done, when so much of one of its voices is."""
+    tell_part(number * total + done, voices * total)
 
 
 def _mark(number: int) -> str:

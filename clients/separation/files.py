@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clients.errors import BadInput, printable
 from clients.extras import cv2, require
 from clients.media.picture import Picture
 from clients.media.sound import Samples, SoundReader, WavWriter, finish_wav
@@ -48,12 +49,17 @@ class FileJob(Job):
         staging: folder that the files are made in; it has to be removed with all that is in it if anything fails.
         wanted: which of them.
         tell: called with how much is done.
+
+    Raises:
+        BadInput: a video is wanted of what has no pictures.
     """
 
     def __init__(
         self, path: Path, reader: SoundReader, speaker: Speaker, staging: Path, wanted: Wanted, tell: Tell
     ) -> None:
         super().__init__(Recording.of_file(reader), speaker)
+        if wanted.video:
+            _require_pictures(path)  # before any work
         self._path, self._staging, self._wanted, self._tell = path, staging, wanted, tell
         self._picture: VoicePicture | None = None
         self._scratch_path = staging / "scratch.wav"
@@ -122,6 +128,18 @@ class FileJob(Job):
             sound = self._staging / "voice.wav"
         replace_sound(self._path, sound, video)
         return video
+
+
+def _require_pictures(path: Path) -> None:
+    from clients.media.video import has_pictures  # FFmpeg
+
+    if not has_pictures(path):
+        raise BadInput(
+            f"{printable(path)} has no pictures",
+            "a video",
+            "a video with the voice was asked for, and its pictures are copied",
+            "ask for the sound alone",
+        )
 
 
 def video_ending(path: Path) -> str:

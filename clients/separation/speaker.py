@@ -23,6 +23,7 @@ Source = str | Path | NDArray[Any]
 MOST_FACES = 16
 SMALL_FACE_PIXELS = 64  # wide; the crop around it is 90 pixels, which have to be stretched to 224
 _FEWEST_LOOKS, _MOST_LOOKS = 8, 40  # at a video; between them one each second
+_BLIND_LOOKS = 120  # at one that does not say how long it is, from its beginning
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,10 @@ def _faces_in(source: Source) -> Sequence[Portrait]:
 def _looks(reader: VideoReader) -> Iterator[VideoFrame]:
     """Pictures all over a video: some of a short one, not too many of a long one."""
     duration_s = reader.duration_s
-    if duration_s is None or duration_s <= _MOST_LOOKS:
-        return reader.frames(min(1.0, (duration_s or 1.0) / _FEWEST_LOOKS))
+    if duration_s is None:
+        return islice(reader.frames(1.0), _BLIND_LOOKS)
+    if duration_s <= _MOST_LOOKS:
+        return reader.frames(min(1.0, duration_s / _FEWEST_LOOKS))
     starts_s = (number * duration_s / _MOST_LOOKS for number in range(_MOST_LOOKS))
     return (frame for start_s in starts_s for frame in islice(reader.frames(start_s=start_s), 1))
 
