@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def served_page(root: Path, folder: Path, url: str) -> Iterator[str]:
-    """`avedge web` as a process of its own, whose uploads lie below the folder; gives its address."""
+    """`avedge web` as a process of its own, whose uploads lie below the folder; gives its address.
+
+    In the end nothing was said on its terminal, and nothing lies in the folder.
+    """
     command = [sys.executable, "-m", "avedge", "web", "--port", "0", "--url", url, "--examples", str(folder / "none")]
     environment = os.environ | {"TMPDIR": str(folder), "http_proxy": "http://127.0.0.1:9"}
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
@@ -39,6 +46,8 @@ def served_page(root: Path, folder: Path, url: str) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
+            said.seek(0)
+            assert said.read() == ""
             assert not list(folder.glob("*")), "uploads were left behind"
 
 

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     listening = _listen(args.host, args.port)
     from clients.web.site import Site
 
-    with listening, Site(server_of(args), examples=args.examples, public=not _is_loopback(args.host)) as site:
+    public = not _is_loopback(args.host)
+    with listening, Site(server_of(args), examples=args.examples, public=public, debug=args.debug) as site:
         address = f"http://{_in_url(args.host)}:{listening.getsockname()[1]}"
         sys.stdout.write(f"The page: {address}  (server {args.url}). Ctrl-C stops.\n")
         sys.stdout.flush()

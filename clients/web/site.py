@@ -48,10 +48,11 @@ class Site:
         server: what the clients' constructors take: where the server is, and how it is spoken to.
         examples: folder with the demonstration's samples to offer; may be absent.
         public: other machines may ask, under whatever name they know this one by.
+        debug: let the web server say what goes wrong within it.
     """
 
-    def __init__(self, server: Mapping[str, Any], *, examples: Path, public: bool) -> None:
-        self._server, self._examples, self._public = server, examples, public
+    def __init__(self, server: Mapping[str, Any], *, examples: Path, public: bool, debug: bool = False) -> None:
+        self._server, self._examples, self._public, self._debug = server, examples, public, debug
 
     def __enter__(self) -> Site:
         with ExitStack() as stack:
@@ -80,9 +81,12 @@ class Site:
         """
         import uvicorn
 
-        # No access log: it would name what people upload. Open pages hold a connection for as long as they are open.
+        # No access log: it would name what people upload. And a second Ctrl-C is no error, which uvicorn takes it for.
         config = uvicorn.Config(
-            self._app, log_level="error", access_log=False, timeout_graceful_shutdown=_LAST_ANSWERS_S
+            self._app,
+            log_level="error" if self._debug else "critical",
+            access_log=False,
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,  # open pages hold a connection for as long as they are open
         )
         if opened is not None:
             webbrowser.open(opened)  # the socket listens already, so the browser only waits
