@@ -244,7 +244,7 @@ def test_two_users_at_once_see_their_own_answers(new_page: NewPage, server: Embe
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_nothing_is_wider_than_a_phone(new_page: NewPage, samples: Path, colours: str) -> None:
+def test_nothing_is_wider_than_a_phone(new_page: NewPage, samples: Path, tmp_path: Path, colours: str) -> None:
     page = new_page(viewport=PHONE, color_scheme=colours, has_touch=True, is_mobile=True)
     give(page, "Recording of several people", samples / "mixture_2.wav")
     give(page, "Photo of the person to hear", samples / "portrait_2.png")
@@ -252,11 +252,15 @@ def test_nothing_is_wider_than_a_phone(new_page: NewPage, samples: Path, colours
     page.get_by_role("button", name="Download the voice").wait_for()
     widths = [page.evaluate("document.documentElement.scrollWidth")]
     page.get_by_role("tab", name="Count").click()
-    give(page, "Photo of the crowd", samples / "scene_3.jpg")
+    tall = tmp_path / "tall.png"
+    cv2.imwrite(str(tall), cv2.imread(str(samples / "scene_3.jpg"))[:, :192])
+    give(page, "Photo of the crowd", tall)
     page.get_by_role("button", name="Count", exact=True).click()
     page.locator("#number").wait_for()
     widths.append(page.evaluate("document.documentElement.scrollWidth"))
     assert widths == [PHONE["width"]] * 2
+    shown = page.locator(".ave-stack").bounding_box()
+    assert shown["height"] < PHONE["height"] and shown["width"] / shown["height"] == pytest.approx(192 / 576, rel=0.02)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (colours == "dark")
 

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _IN_PAGE_WORDS = {
     " with --face-crop": "; then tick “The photo shows the face alone”",
     "choose with --face-index, or give the photos of those who matter with --face": "cut it to the person to hear",
+    "give another folder with --output, or free some room": "free some room",
     "another --sound-start": "another start under Options",
     ", and --float32 keeps it": "",
     "--timeout": "the --timeout of `avedge web`",

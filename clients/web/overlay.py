@@ -24,7 +24,7 @@ def overlay_html(result: CrowdCount) -> str:
     height, width = size_of(result.picture)
     shown = f"Density of {result.count:.0f} people over the picture: brighter where more people stand"
     return (
-        f'<figure class="ave-overlay"><div class="ave-stack" style="aspect-ratio:{width}/{height}">'
+        f'<figure class="ave-overlay"><div class="ave-stack" style="--width:{width};--height:{height}">'
         f'<img class="ave-photo" alt="The picture" src="{_photo_url(result)}">'
         f'<img class="ave-heat" alt="{shown}" src="{_heat_url(result)}"></div>'
         '<figcaption><span>0</span><span class="ave-scale" aria-hidden="true"></span>'

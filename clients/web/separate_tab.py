@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -249,7 +250,7 @@ class _Actions:
                 raise missing("video" if from_video else "recording", "upload one, or record one here")
             if shows is None:
                 raise missing("photo of the person to hear", "add one, or choose a video, which has its own pictures")
-            face = shows if is_crop else self._portraits(shows, request)[chosen[0]]
+            face = shows if is_crop else _chosen(self._portraits(shows, request), *chosen)
             folder = self.asking.sessions.new_folder(owner(request), "voice")
             voice = separate(self.asking.server, mixture, face, folder)
         except Exception as error:
@@ -264,3 +265,8 @@ class _Actions:
             said.plot: str(voice.plot),
             said.facts: voice.facts,
         }
+
+
+def _chosen(portraits: Sequence[Portrait], index: int, found: int) -> Portrait:
+    """The face that was chosen; the first where the choice was made in another picture, just replaced."""
+    return portraits[index if found == len(portraits) else 0]

@@ -61,12 +61,13 @@ def separate(server: Mapping[str, Any], mixture: Upload, face: Portrait | Upload
         ClientError: as `SpeechSeparator.separate`.
     """
     require_upload(mixture)
-    is_crop = isinstance(face, Upload)
-    if isinstance(face, Upload):
-        require_upload(face)
     with SpeechSeparator(**server) as separator:
-        result = separator.separate(mixture.path, face.path if isinstance(face, Upload) else face, face_crop=is_crop)
-    stem = Path(mixture.name).stem
+        if isinstance(face, Upload):
+            require_upload(face)
+            result = separator.separate(mixture.path, face.path, face_crop=True)
+        else:
+            result = separator.separate(mixture.path, face)
+    stem = mixture.path.stem  # Gradio has made it fit for a file's name
     before, after, plot = folder / f"{stem}.mixture.wav", folder / f"{stem}.voice.wav", folder / "spectrograms.png"
     write_whole(before, lambda aside: write_wav(aside, result.mixture, result.sample_rate_hz))
     result.save(after)
