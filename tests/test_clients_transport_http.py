@@ -17,7 +17,11 @@ from fake_triton import FakeTriton, black_hole, changed, crowd_of, nobody, same_
 from test_clients_transport_endpoints import FACE, OUTPUTS, numbered, numbers, voice
 
 from clients.errors import ClientError, ContractMismatch, ServerUnavailable, Timeout
+from clients.transport.address import addresses_of
+from clients.transport.cancellation import Cancellation
 from clients.transport.connection import Connection
+from clients.transport.failures import CallFailed
+from clients.transport.http_wire import HttpWire
 
 
 @contextmanager
@@ -160,8 +164,8 @@ def test_leaving_a_stream_ends_what_is_on_the_way() -> None:
 
 
 @contextmanager
-def saying(answer: bytes) -> Iterator[str]:
-    """A server that answers whatever it is asked with the same bytes."""
+def saying(answer: bytes, *, hangs_up: bool = False) -> Iterator[str]:
+    """A server that answers whatever it is asked with the same bytes, and closes: at once, or when asked again."""
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         door.listen()
@@ -176,6 +180,8 @@ def saying(answer: bytes) -> Iterator[str]:
                     head = b"".join(iter(asked.readline, b"\r\n"))  # all of it: closing with bytes unread is a reset
                     asked.read(int(re.search(rb"Content-Length: (\d+)", head)[1]))
                     caller.sendall(answer)
+                    if hangs_up:
+                        caller.recv(1)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -220,3 +226,15 @@ def test_an_answer_that_is_none_is_refused(answer: bytes, said: str) -> None:
     with saying(answer) as url, Connection(url, timeout_s=2) as connection, pytest.raises(ClientError) as caught:
         connection.infer("facefilter", {"mixture": np.ones(2, np.float32), "face": FACE}, ["speech"])
     assert said in caught.value.seen
+
+
+def test_a_server_that_closes_what_was_kept_open_is_asked_again_at_once() -> None:
+    good = http(JSON % (2, 8) + bytes(8), b"Inference-Header-Content-Length: %d" % len(JSON % (2, 8)))
+    request = {"mixture": np.ones(2, np.float32), "face": FACE}
+    with saying(good, hangs_up=True) as url:
+        wire = HttpWire(addresses_of(url)[0], None)
+        for _ in range(3):
+            np.testing.assert_array_equal(wire.infer("m", request, ["speech"], 2.0, Cancellation())["speech"], [0, 0])
+        wire.close()
+    with saying(b"") as url, pytest.raises(CallFailed, match="UNAVAILABLE"):  # not so what was opened for the question
+        HttpWire(addresses_of(url)[0], None).infer("m", request, ["speech"], 2.0, Cancellation())

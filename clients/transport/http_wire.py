@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 
@@ -39,6 +40,7 @@ class HttpWire:
         self._lock = threading.Lock()
         self._idle: list[HTTPConnection] = []
         self._busy: set[HTTPConnection] = set()
+        self._closed = False
 
     def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
@@ -75,6 +77,7 @@ class HttpWire:
     def close(self) -> None:
         """Close the connections; what is on its way is cancelled."""
         with self._lock:
+            self._closed = True
             busy, idle, self._idle = list(self._busy), self._idle, []
         for connection in busy:
             _break(connection)
@@ -102,25 +105,29 @@ class HttpWire:
         body: Sequence[Any] = (),
         headers: dict[str, str] | None = None,
     ) -> tuple[HTTPResponse, bytes]:
-        """One request and its answer."""
+        """One request and its answer; sent anew where the server had just closed the connection, being idle."""
         deadline = time.monotonic() + timeout_s
         cancellation = cancellation or Cancellation()
-        connection = self._take()
-        try:
-            with cancellation.ends(lambda: _break(connection)):
-                _connect(connection, deadline)
-                length = {"Content-Length": str(sum(map(len, body)))}
-                connection.request(method, f"{self._address.path}/{path}", body, {**length, **(headers or {})})
-                answer = connection.getresponse()
-                content = _read(connection.sock, answer, deadline)
-            self._give_back(connection, usable=True)
-        except TimeoutError as error:
-            raise CallFailed("DEADLINE_EXCEEDED", "no answer in time") from error
-        except (OSError, HTTPException) as error:
-            raise CallFailed("UNAVAILABLE", str(error) or type(error).__name__) from error
-        finally:
-            self._give_back(connection, usable=False)
-        return answer, content
+        length = {"Content-Length": str(sum(map(len, body)))}
+        while True:
+            connection = self._take()
+            kept, answer = connection.sock is not None, None
+            try:
+                with cancellation.ends(partial(_break, connection)):
+                    _connect(connection, deadline)
+                    connection.request(method, f"{self._address.path}/{path}", body, {**length, **(headers or {})})
+                    answer = connection.getresponse()
+                    content = _read(connection.sock, answer, deadline)
+                self._give_back(connection, usable=True)
+                return answer, content
+            except TimeoutError as error:
+                raise CallFailed("DEADLINE_EXCEEDED", "no answer in time") from error
+            except (OSError, HTTPException) as error:
+                if kept and answer is None and isinstance(error, ConnectionError) and not self._closed:
+                    continue
+                raise CallFailed("UNAVAILABLE", str(error) or type(error).__name__) from error
+            finally:
+                self._give_back(connection, usable=False)
 
     def _take(self) -> HTTPConnection:
         """An idle connection that the server has not closed meanwhile, or a new one."""
