@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
@@ -68,10 +69,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def repository() -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model repository with every committed weight exported; made once, and anew when the code has changed."""
     command = [sys.executable, "-m", "avedge", "export", "--repository", "model_repository", "--if-needed"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    with (tmp_path_factory.getbasetemp().parent / "export.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one exports, the others wait for it
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ROOT / "model_repository"
 
