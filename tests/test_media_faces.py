@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -117,3 +118,11 @@ def test_every_real_video_has_one_face(shared_data: Path) -> None:
         with VideoReader(path) as reader:
             (one,) = faces_over_time(reader, 0.5)
         assert one.seen >= 5 and find_faces(crop_face(one.picture, one.box, 224))
+
+
+def test_threads_that_look_at_once_find_what_each_would_find_alone(face: np.ndarray) -> None:
+    scenes = [scene(face, places) for places in ({50: 1}, {300: 0.8}, {50: 1.2, 500: 0.6}, {})]
+    alone = [find_faces(picture) for picture in scenes]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(find_faces, scenes * 10))
+    assert together == alone * 10

@@ -16,6 +16,7 @@ is taken for them.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,6 +43,7 @@ _SCALE_STEP, _NEIGHBOURS = 1.05, 5
 _WITNESSES, _WITNESS_SIDE = ("default", "alt"), 120  # pixels that a find is brought to for them
 _SAME_PLACE = 1 / 3  # of what two boxes cover together is covered by both
 _SURE_AFTER = 4  # looks at a video; then a face that was seen in one of them alone is taken for a false find
+_looking = threading.Lock()  # a cascade keeps the picture that it looks at: two at once find faces that are in neither
 _SHARPNESS_SIDE = 96  # pixels that faces are brought to, so that their sharpness can be compared
 
 
@@ -95,7 +97,7 @@ def find_faces(picture: Picture) -> list[FaceBox]:
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     smallest = max(20, round(min(grey.shape) * _SMALLEST_SHARE))  # the cascade itself sees 20 pixels and more
-    found = _cascade("alt2").detectMultiScale(grey, _SCALE_STEP, _NEIGHBOURS, minSize=(smallest, smallest))
+    found = _detected("alt2", grey, _NEIGHBOURS, (smallest, smallest))
     boxes = [FaceBox(*(round(float(value) / scale) for value in box)) for box in found]
     boxes = [box for box in boxes if all(_confirms(witness, picture, box) for witness in _WITNESSES)]
     return sorted(boxes, key=lambda box: (box.left + box.width / 2, box.top))
@@ -287,7 +289,14 @@ def _confirms(witness: str, picture: Picture, box: FaceBox) -> bool:
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     grey = cv2.cvtColor(cv2.resize(around, None, fx=scale, fy=scale, interpolation=method), cv2.COLOR_RGB2GRAY)
     sides = [(round(share * _WITNESS_SIDE),) * 2 for share in (2 / 3, 3 / 2)]
-    return len(_cascade(witness).detectMultiScale(grey, _SCALE_STEP, 3, minSize=sides[0], maxSize=sides[1])) > 0
+    return len(_detected(witness, grey, 3, *sides)) > 0
+
+
+def _detected(
+    name: str, grey: cv2.typing.MatLike, neighbours: int, least: Sequence[int], most: Sequence[int] = (0, 0)
+) -> Sequence[Sequence[int]]:
+    with _looking:
+        return _cascade(name).detectMultiScale(grey, _SCALE_STEP, neighbours, 0, least, most)
 
 
 @lru_cache(maxsize=3)
