@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,10 +55,28 @@ def move_together(made: Mapping[Path, Path], staging: Path) -> None:
     Raises:
         OutputFailed: as `write_whole`; none of the files is there or changed then.
     """
+    require_places(made)
     with explained(next(iter(made)).parent):
         for file in made.values():
             flush(file)
         _move_all(made, staging)
+
+
+def require_places(targets: Iterable[Path]) -> None:
+    """See, before any work, that files can be moved to their places: into folders of one file system that are there.
+
+    Raises:
+        OutputFailed: no such folder, one of another file system, or something else than a file in a file's place.
+    """
+    devices = set()
+    for target in targets:
+        with explained(target.parent):
+            devices.add(os.stat(target.parent).st_dev)
+        with explained(target):
+            if target.exists() and not target.is_file():  # a folder moved aside would be gone with all that is in it
+                raise OSError(errno.EEXIST, "what is there is not a file")
+            if len(devices) > 1:
+                raise OSError(errno.EXDEV, "it is on another file system than the files that belong with it")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -91,12 +109,12 @@ def staging_in(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def explained(place: Path) -> Iterator[None]:
     """The system's complaints about writing as ours."""
     try:
         yield
     except OSError as error:
-        raise _failed(folder, error) from error
+        raise _failed(place, error) from error
 
 
 @contextmanager
@@ -120,9 +138,9 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _failed(folder: Path, error: OSError) -> OutputFailed:
+def _failed(place: Path, error: OSError) -> OutputFailed:
     return OutputFailed(
-        f"Nothing could be written to {printable(folder)}: {error.strerror or printable(str(error))}",
+        f"Nothing could be written to {printable(place)}: {error.strerror or printable(str(error))}",
         "a folder that can be written to, with room",
         "the results would be lost",
         "give another folder with --output, or free some room",
@@ -159,19 +177,25 @@ def _remove_left_behind(folder: Path) -> None:
 
 def _move_all(made: Mapping[Path, Path], staging: Path) -> None:
     """Move the finished files; should one move fail, put back what the earlier ones replaced."""
-    replaced: dict[Path, Path] = {}
-    moved: list[Path] = []
+    kept = {target: staging / f"replaced-{number}" for number, target in enumerate(made)}
     try:
-        for number, (target, file) in enumerate(made.items()):
-            if target.exists():
-                kept = staging / f"replaced-{number}"
-                os.replace(target, kept)
-                replaced[target] = kept
+        for target, file in made.items():
+            _keep(target, kept[target])
             os.replace(file, target)
-            moved.append(target)
-    except BaseException:  # Ctrl-C too
-        for target in moved:
-            target.unlink(missing_ok=True)
-        for target, kept in replaced.items():
-            os.replace(kept, target)
+    except BaseException:  # Ctrl-C too, wherever it came: what lies where says how far the moves have got
+        for target, file in made.items():
+            if os.path.lexists(kept[target]):
+                os.replace(kept[target], target)
+            elif not file.exists():
+                target.unlink(missing_ok=True)
         raise
+
+
+def _keep(target: Path, kept: Path) -> None:
+    """Keep what is there, if anything is, under a second name: so the first is never without a file."""
+    try:
+        os.link(target, kept, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError:  # a file system without hard links, or another user's file
+        os.replace(target, kept)

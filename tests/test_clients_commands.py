@@ -16,7 +16,6 @@ from fake_triton import FakeTriton, crowd_of, same_voice, serving
 from matplotlib import cbook
 
 import avedge
-from clients import outputs
 from clients.commands import count as count_command
 from clients.commands import separate as separate_command
 from clients.errors import OutputFailed
@@ -204,44 +203,6 @@ def test_control_characters_in_names_stay_off_the_terminal(
     assert run(count_command, tmp_path / "a\x1b[2Jb.jpg", "--url", url, "-o", tmp_path / "out") == 4
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err and r"a\x1b[2Jb.jpg" in captured.err
-
-
-def write_new(path: Path) -> None:
-    path.write_text("new")
-
-
-def test_files_written_together_are_all_there_or_none_is(tmp_path: Path) -> None:
-    def fail(path: Path) -> None:
-        path.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    (tmp_path / "a").write_text("earlier")
-    with pytest.raises(OutputFailed, match="No space left on device"):
-        outputs.write_together({tmp_path / "a": write_new, tmp_path / "b": fail})
-    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "earlier"
-
-
-def test_a_file_system_without_locks_is_written_to_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(descriptor: int, operation: int) -> None:
-        raise OSError(95, "Operation not supported")
-
-    (tmp_path / ".avedge-dead").mkdir()
-    monkeypatch.setattr(outputs.fcntl, "flock", flock)
-    outputs.prepare_folder(tmp_path)
-    outputs.write_whole(tmp_path / "a", write_new)
-    assert (tmp_path / "a").read_text() == "new" and (tmp_path / ".avedge-dead").is_dir()  # whose it is cannot be told
-
-
-def test_a_move_that_fails_puts_back_what_was_there(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("earlier")
-    (tmp_path / "d").write_text("earlier too")
-    absent = tmp_path / "e" / "f"  # in a folder that is not there
-    with pytest.raises(OutputFailed):
-        outputs.write_together(dict.fromkeys((tmp_path / "a", tmp_path / "d", absent), write_new))
-    assert (tmp_path / "a").read_text() == "earlier" and (tmp_path / "d").read_text() == "earlier too"
-    assert names(tmp_path) == ["a", "d"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "soon"])
