@@ -198,7 +198,18 @@ def http(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
 JSON = b'{"outputs":[{"name":"speech","datatype":"FP32","shape":[1,%d],"parameters":{"binary_data_size":%d}}]}'
 
 
-@pytest.mark.parametrize("content", [b"<html>hello</html>", b"{}", b"[]", b"7", b'{"inputs": [{}], "outputs": 1}'])
+NO_DESCRIPTIONS = [
+    b"<html>hello</html>",
+    b"{}",
+    b"[]",
+    b"7",
+    b'{"inputs": [{}], "outputs": 1}',
+    b'{"inputs": [{"name": "a", "datatype": "FP32", "shape": [Infinity]}], "outputs": []}',
+    100_000 * b"[",
+]
+
+
+@pytest.mark.parametrize("content", NO_DESCRIPTIONS)
 def test_a_description_that_is_none_is_refused(content: bytes) -> None:
     with saying(http(content)) as url, serving(voice()) as other:
         for urls in (url, [url, other]):
@@ -217,6 +228,7 @@ def test_a_description_that_is_none_is_refused(content: bytes) -> None:
         (http(JSON % (2, 8), b"Inference-Header-Content-Length: %d" % len(JSON % (2, 8))), "8 bytes for FP32"),
         (http(JSON % (3, 8) + bytes(8), b"Inference-Header-Content-Length: %d" % len(JSON % (3, 8))), "8 bytes for"),
         (http(JSON % (-1, -4), b"Inference-Header-Content-Length: %d" % len(JSON % (-1, -4))), "-4 bytes for"),
+        (http(100_000 * b"[", b"Inference-Header-Content-Length: 100000"), "not made as KServe's protocol says"),
         (http(b"{}", length=99), "the answer ended 97 bytes too early"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "No server answers"),
         (b"", "No server answers"),

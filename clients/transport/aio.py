@@ -87,10 +87,10 @@ class AsyncConnection:
         if model not in self._fleet.served and not self._fleet.is_alone:
             asked = [self._probe(endpoint, model) for endpoint in self._fleet.begin_to_ask()]
             self._fleet.refuse_two_contracts(await asyncio.gather(*asked))
-        trip = Trip(self._fleet, f"Model {model}", self._fleet.connect_timeout_s)
+        trip = Trip(self._fleet, f"Model {model}", self.timeout_s, self._fleet.connect_timeout_s)
         while model not in self._fleet.served:
             with trip.leg() as endpoint:
-                await self._ask(endpoint, model, self.timeout_s)
+                await self._ask(endpoint, model, trip.left_s)
                 break
             await asyncio.sleep(trip.wait_s)
         return self._fleet.served[model]
@@ -167,13 +167,16 @@ class AsyncConnection:
 
     async def _probe(self, endpoint: Endpoint[AsyncWire], model: str) -> CallFailed | None:
         """Find out whether an endpoint may get requests."""
-        failure = None
         try:
             await self._ask(endpoint, model, self.timeout_s)
         except CallFailed as error:
-            failure = error
-        self._fleet.probed(endpoint, failure)
-        return failure
+            self._fleet.probed(endpoint, error)
+            return error
+        except BaseException:
+            self._fleet.give_up_probe(endpoint)
+            raise
+        self._fleet.probed(endpoint, None)
+        return None
 
 
 async def _first(underway: deque[asyncio.Task[Answer]]) -> Answer:

@@ -120,10 +120,10 @@ class Connection:
         if model not in self._fleet.served and not self._fleet.is_alone:
             asked = [self._background.submit(self._probe, one, model) for one in self._fleet.begin_to_ask()]
             self._fleet.refuse_two_contracts([one.result() for one in asked])
-        trip = Trip(self._fleet, f"Model {model}", self._fleet.connect_timeout_s)
+        trip = Trip(self._fleet, f"Model {model}", self.timeout_s, self._fleet.connect_timeout_s)
         while model not in self._fleet.served:
             with trip.leg() as endpoint:
-                self._ask(endpoint, model, self.timeout_s)
+                self._ask(endpoint, model, trip.left_s)
                 break
             Cancellation().sleep(trip.wait_s)
         return self._fleet.served[model]
@@ -189,13 +189,16 @@ class Connection:
 
     def _probe(self, endpoint: Endpoint[Wire], model: str) -> CallFailed | None:
         """Find out whether an endpoint may get requests."""
-        failure = None
         try:
             self._ask(endpoint, model, self.timeout_s)
         except CallFailed as error:
-            failure = error
-        self._fleet.probed(endpoint, failure)
-        return failure
+            self._fleet.probed(endpoint, error)
+            return error
+        except BaseException:
+            self._fleet.give_up_probe(endpoint)
+            raise
+        self._fleet.probed(endpoint, None)
+        return None
 
 
 def _in_order(

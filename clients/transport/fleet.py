@@ -174,10 +174,15 @@ class Fleet(Generic[Wire]):
         if failure is not None:
             self.failed(endpoint, failure)
         with self._lock:
+            was_healthy, endpoint.healthy = endpoint.healthy, failure is None
             endpoint.being_probed = False
-            endpoint.healthy = failure is None
-        if failure is None:
+        if endpoint.healthy and not was_healthy:
             _log.info("endpoint %s is back", endpoint.url)
+
+    def give_up_probe(self, endpoint: Endpoint[Wire]) -> None:
+        """A probe ended without saying anything, being cancelled; the next one may begin."""
+        with self._lock:
+            endpoint.being_probed = False
 
     @staticmethod
     def refuse_two_contracts(failures: Iterable[CallFailed | None]) -> None:

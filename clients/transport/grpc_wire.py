@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from clients.contract import ServedModel
 from clients.transport.address import Address
 from clients.transport.cancellation import Cancellation
+from clients.transport.deadline import left_s
 from clients.transport.enquiry import Enquiry, specs_of, state_of
 from clients.transport.failures import CallFailed
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
@@ -42,7 +43,7 @@ class GrpcWire:
 
     def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
-        client = self._client
+        client, deadline = self._client, time.monotonic() + timeout_s
         try:
             with failures(sign_of_life_s=connect_timeout_s):
                 live = client.is_server_live(client_timeout=connect_timeout_s)
@@ -51,10 +52,10 @@ class GrpcWire:
         with failures():
             if not live:
                 return Enquiry(live=False)
-            if not client.is_model_ready(model, client_timeout=timeout_s):
-                return unready(client.get_model_repository_index(client_timeout=timeout_s))
-            metadata = client.get_model_metadata(model, client_timeout=timeout_s)
-            return ready(model, metadata, client.get_model_config(model, client_timeout=timeout_s))
+            if not client.is_model_ready(model, client_timeout=left_s(deadline)):
+                return unready(client.get_model_repository_index(client_timeout=left_s(deadline)))
+            metadata = client.get_model_metadata(model, client_timeout=left_s(deadline))
+            return ready(model, metadata, client.get_model_config(model, client_timeout=left_s(deadline)))
 
     def infer(
         self, model: str, inputs: Tensors, outputs: Sequence[str], timeout_s: float, cancellation: Cancellation
@@ -68,7 +69,7 @@ class GrpcWire:
                 loan.inputs(timeout_s),
                 callback=lambda result, error: arrived.set_result((result, error)),
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
-                client_timeout=max(deadline - time.monotonic(), 1e-3),
+                client_timeout=left_s(deadline),
             )
             with cancellation.ends(call.cancel):
                 try:

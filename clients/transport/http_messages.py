@@ -18,6 +18,9 @@ from clients.transport.tensors import Tensors, batch_of_one, wrong_answer
 
 JSON_LENGTH = "Inference-Header-Content-Length"  # header of both messages: bytes of JSON in front of the tensors
 
+# What JSON of another form raises, when it is read and when it is looked into.
+NO_JSON = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+
 # What gRPC says for what HTTP says.
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -68,7 +71,7 @@ def batches_of(model: str, json_length: str | None, content: bytes) -> dict[str,
                 raise ValueError(f"{end - begin} bytes for {output['datatype']} {shape}")
             batches[str(output["name"])] = np.frombuffer(content[begin:end], kind).reshape(shape)
             begin = end
-    except (ValueError, KeyError, TypeError) as error:
+    except NO_JSON as error:
         raise wrong_answer(
             f"The answer of model {model} is not made as KServe's protocol says ({type(error).__name__}: {error})",
             "JSON, and the tensors that it describes",
@@ -86,7 +89,7 @@ def raise_unless_ok(status: int, content: bytes) -> None:
         return
     try:
         said = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
+    except NO_JSON:
         said = content[:200].decode("utf-8", "replace").strip()
     raise CallFailed(_STATUSES.get(status, "INTERNAL"), said or f"HTTP status {status}")
 

@@ -6,6 +6,7 @@ needs gevent.
 
 from __future__ import annotations
 
+import io
 import json
 import selectors
 import socket
@@ -20,9 +21,18 @@ from typing import Any
 from clients.errors import printable
 from clients.transport.address import Address
 from clients.transport.cancellation import Cancellation
+from clients.transport.deadline import left_s
 from clients.transport.enquiry import Enquiry
 from clients.transport.failures import CallFailed
-from clients.transport.http_messages import JSON_LENGTH, batches_of, raise_unless_ok, ready, request_of, unready
+from clients.transport.http_messages import (
+    JSON_LENGTH,
+    NO_JSON,
+    batches_of,
+    raise_unless_ok,
+    ready,
+    request_of,
+    unready,
+)
 from clients.transport.tensors import Answer, Tensors, only_item, wrong_answer
 from clients.transport.tls import Tls, told_by_tls
 
@@ -42,10 +52,13 @@ class HttpWire:
         self._busy: set[HTTPConnection] = set()
         self._closed = False
 
-    def look_up(self, model: str, connect_timeout_s: float, timeout_s: float) -> Enquiry:
+    def look_up(
+        self, model: str, connect_timeout_s: float, timeout_s: float, cancellation: Cancellation | None = None
+    ) -> Enquiry:
         """Ask whether the server lives, the model is ready, and what it is like; CallFailed where nothing answers."""
+        deadline, ended_by = time.monotonic() + timeout_s, cancellation or Cancellation()
         try:
-            live = self._says_yes("v2/health/live", connect_timeout_s)
+            live = self._says_yes("v2/health/live", connect_timeout_s, ended_by)
         except CallFailed as failure:
             if failure.status == "DEADLINE_EXCEEDED":
                 failure = CallFailed("UNAVAILABLE", f"no sign of life within {connect_timeout_s:.1f} s")
@@ -53,11 +66,11 @@ class HttpWire:
         if not live:
             return Enquiry(live=False)
         try:
-            if not self._says_yes(f"v2/models/{model}/ready", timeout_s):
-                return unready(self._json("POST", "v2/repository/index", timeout_s))
-            metadata = self._json("GET", f"v2/models/{model}", timeout_s)
-            return ready(model, metadata, self._json("GET", f"v2/models/{model}/config", timeout_s))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # of JSON, and of what is in it
+            if not self._says_yes(f"v2/models/{model}/ready", left_s(deadline), ended_by):
+                return unready(self._json("POST", "v2/repository/index", left_s(deadline), ended_by))
+            metadata = self._json("GET", f"v2/models/{model}", left_s(deadline), ended_by)
+            return ready(model, metadata, self._json("GET", f"v2/models/{model}/config", left_s(deadline), ended_by))
+        except (*NO_JSON, AttributeError) as error:
             seen = f"{self._address} does not describe model {model} as KServe's protocol says ({error!r})"
             raise CallFailed("UNFIT", "", wrong_answer(printable(seen), "JSON with its tensors and config")) from error
 
@@ -84,15 +97,15 @@ class HttpWire:
         for connection in idle:
             connection.close()
 
-    def _says_yes(self, path: str, timeout_s: float) -> bool:
+    def _says_yes(self, path: str, timeout_s: float, cancellation: Cancellation) -> bool:
         """Whether the server is what the path asks: 200 for yes, 400 or (for a model that is not there) 404 for no."""
-        answer, content = self._exchange("GET", path, timeout_s)
+        answer, content = self._exchange("GET", path, timeout_s, cancellation)
         if answer.status not in (400, 404):
             raise_unless_ok(answer.status, content)
         return answer.status == 200
 
-    def _json(self, method: str, path: str, timeout_s: float) -> Any:
-        answer, content = self._exchange(method, path, timeout_s)
+    def _json(self, method: str, path: str, timeout_s: float, cancellation: Cancellation) -> Any:
+        answer, content = self._exchange(method, path, timeout_s, cancellation)
         raise_unless_ok(answer.status, content)
         return json.loads(content)
 
@@ -101,13 +114,12 @@ class HttpWire:
         method: str,
         path: str,
         timeout_s: float,
-        cancellation: Cancellation | None = None,
+        cancellation: Cancellation,
         body: Sequence[Any] = (),
         headers: dict[str, str] | None = None,
     ) -> tuple[HTTPResponse, bytes]:
         """One request and its answer; sent anew where the server had just closed the connection, being idle."""
         deadline = time.monotonic() + timeout_s
-        cancellation = cancellation or Cancellation()
         length = {"Content-Length": str(sum(map(len, body)))}
         while True:
             connection = self._take()
@@ -115,9 +127,10 @@ class HttpWire:
             try:
                 with cancellation.ends(partial(_break, connection)):
                     _connect(connection, deadline)
+                    self._require_wanted(cancellation)
                     connection.request(method, f"{self._address.path}/{path}", body, {**length, **(headers or {})})
                     answer = connection.getresponse()
-                    content = _read(connection.sock, answer, deadline)
+                    content = _read(answer)
                 self._give_back(connection, usable=True)
                 return answer, content
             except TimeoutError as error:
@@ -133,6 +146,8 @@ class HttpWire:
         """An idle connection that the server has not closed meanwhile, or a new one."""
         while True:
             with self._lock:
+                if self._closed:
+                    raise CallFailed("CANCELLED", "the connection is closed")
                 connection = self._idle.pop() if self._idle else self._new()
                 self._busy.add(connection)
             if connection.sock is None or not _has_something_to_read(connection.sock):
@@ -149,36 +164,67 @@ class HttpWire:
             if connection not in self._busy:
                 return
             self._busy.discard(connection)
-            if usable:
+            keep = usable and not self._closed
+            if keep:
                 self._idle.append(connection)
-        if not usable:
+        if not keep:
             connection.close()
+
+    def _require_wanted(self, cancellation: Cancellation) -> None:
+        """Do not go on with a connection that was to be ended while it was made: there was nothing to break yet."""
+        cancellation.raise_if_cancelled()
+        if self._closed:
+            raise CallFailed("CANCELLED", "the connection was closed")
 
 
 def _connect(connection: HTTPConnection, deadline: float) -> None:
-    """Connect where needed, and let the socket wait no longer than what is left of the time."""
-    left_s = max(deadline - time.monotonic(), 1e-3)
+    """Connect where needed, and let the connection wait no longer than what is left of the time."""
     if connection.sock is None:
-        connection.timeout = min(left_s, _CONNECT_TIMEOUT_S)
+        connection.timeout = min(left_s(deadline), _CONNECT_TIMEOUT_S)
         try:
             connection.connect()
         except TimeoutError as error:
             raise OSError(f"no connection within {connection.timeout:.1f} s") from error
-    connection.sock.settimeout(max(deadline - time.monotonic(), 1e-3))
+    connection.sock.settimeout(left_s(deadline))  # for all that is sent
+    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]  # it is only called
 
 
-def _read(sock: socket.socket | None, answer: HTTPResponse, deadline: float) -> bytes:
-    """The whole content, within the deadline."""
+class _TimedResponse(HTTPResponse):
+    """An answer whose head and content have to be there by a deadline."""
+
+    def __init__(self, deadline: float, sock: socket.socket, debuglevel: int = 0, method: str | None = None) -> None:
+        super().__init__(sock, debuglevel, method)
+        self.fp = io.BufferedReader(_Pieces(self.fp.detach(), sock, deadline))
+
+
+class _Pieces(io.RawIOBase):
+    """What comes from a socket until a deadline; a socket's own timeout begins anew with every piece, however small."""
+
+    def __init__(self, pieces: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+        self._pieces, self._sock, self._deadline = pieces, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() >= self._deadline:
+            raise TimeoutError
+        self._sock.settimeout(left_s(self._deadline))
+        return self._pieces.readinto(buffer)
+
+    def close(self) -> None:
+        self._pieces.close()
+        super().close()
+
+
+def _read(answer: HTTPResponse) -> bytes:
+    """The whole content."""
     blocks, size = [], 0
     while block := answer.read(_BLOCK_BYTES):
         blocks.append(block)
         size += len(block)
         if size > _LARGEST_ANSWER_BYTES:
             raise HTTPException(f"the answer has more than {_LARGEST_ANSWER_BYTES:,} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        if sock is not None:
-            sock.settimeout(max(deadline - time.monotonic(), 1e-3))
     if answer.length:  # asked for a part, http.client keeps silent on an end that came too early
         raise HTTPException(f"the answer ended {answer.length:,} bytes too early")
     return b"".join(blocks)

@@ -24,12 +24,14 @@ class Trip(Generic[Wire]):
         fleet: the endpoints that it may go to.
         subject: what is asked, for messages.
         timeout_s: the most that it may take in all.
+        retry_s: after which no other attempt begins; the deadline where nothing is said.
     """
 
-    def __init__(self, fleet: Fleet[Wire], subject: str, timeout_s: float) -> None:
+    def __init__(self, fleet: Fleet[Wire], subject: str, timeout_s: float, retry_s: float | None = None) -> None:
         self.wait_s = 0.0
         self._fleet, self._subject, self._timeout_s = fleet, subject, timeout_s
         self._deadline = fleet.clock() + timeout_s
+        self._last_attempt = self._deadline if retry_s is None else fleet.clock() + retry_s
         self._attempts = 0
         self._budget_spent = False
         self._tried: list[Endpoint[Wire]] = []
@@ -83,7 +85,7 @@ class Trip(Generic[Wire]):
     def _wait_after(self, failure: CallFailed) -> float | None:
         """Seconds until the next attempt; None where there is none."""
         elsewhere = self._fleet.has_other(self._tried)
-        left_s = self._deadline - self._fleet.clock()
+        left_s = self._last_attempt - self._fleet.clock()
         if left_s <= 0 or not (failure.may_retry or (failure.refusal and elsewhere)):
             return None
         if elsewhere and not failure.is_busy:
