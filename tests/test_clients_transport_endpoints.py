@@ -263,6 +263,9 @@ def test_several_urls_may_stand_in_a_list_or_behind_commas() -> None:
         ("a b:1", "spaces in it"),
         ("a:1/v2", "path, which gRPC does not know"),
         ("http://me:secret@a:1", "a user, a query or a fragment"),
+        (f"http://{64 * 'a'}.example:1", "cannot be sent"),
+        (".example:1", "cannot be sent"),
+        ("http://a:1/\xe9", "cannot be sent"),
         ("a:1,,b:2", "no host"),
         ("[::1:8001", "is none"),
         ("a\x1b[31m:1", r"\\x1b"),
@@ -271,7 +274,7 @@ def test_several_urls_may_stand_in_a_list_or_behind_commas() -> None:
 def test_a_url_by_which_nothing_can_be_reached_is_refused(url: str, said: str) -> None:
     with pytest.raises(BadSetting, match=said) as caught:
         addresses_of(url)
-    assert caught.value.exit_code == 2 and "8001" in caught.value.remedy
+    assert caught.value.exit_code == 2 and "8001" in caught.value.remedy and "secret" not in str(caught.value)
 
 
 def test_no_url_is_refused() -> None:

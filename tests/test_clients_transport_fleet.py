@@ -18,6 +18,7 @@ from clients.transport.trip import Trip
 
 AWAY = CallFailed("UNAVAILABLE", "connection refused")
 BUSY = CallFailed("UNAVAILABLE", "Exceeds maximum queue size")
+LIMITED = CallFailed("RESOURCE_EXHAUSTED", "too many requests")  # as a proxy says it
 LATE = CallFailed("DEADLINE_EXCEEDED", "Deadline Exceeded")
 
 
@@ -113,6 +114,23 @@ def test_an_endpoint_that_answers_a_probe_gets_requests_again() -> None:
     assert {send(fleet, {})[0] for _ in range(4)} == {"a", "b"}
 
 
+def test_that_an_endpoint_is_back_is_said_only_of_one_that_was_away(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = fleet_of("a", "b")
+    with caplog.at_level("INFO", "clients"):
+        for endpoint in fleet.begin_to_ask():
+            fleet.probed(endpoint, None)
+        assert not caplog.messages
+        fleet.probed(fleet.endpoints[0], AWAY)
+        fleet.probed(fleet.endpoints[0], None)
+    assert caplog.messages[-1] == "endpoint a is back"
+
+
+def test_a_host_that_no_one_knows_is_no_matter_of_trust() -> None:
+    unknown = CallFailed("UNAVAILABLE", "errors resolving typo:1: [field:hostname lookup error:address lookup failed]")
+    with pytest.raises(ServerUnavailable, match="No server answers at a: errors resolving typo:1"):
+        send(fleet_of("a"), {"a": unknown})
+
+
 def test_where_all_are_down_the_one_that_rested_longest_is_tried_first() -> None:
     clock = Clock()
     fleet = fleet_of("a", "b", clock=clock)
@@ -129,10 +147,11 @@ def test_an_endpoint_that_was_late_is_left_alone_but_the_request_is_not_sent_aga
     assert sum(one.healthy for one in fleet.endpoints) == 1
 
 
-def test_a_busy_endpoint_stays_healthy() -> None:
+@pytest.mark.parametrize("failure", [BUSY, LIMITED])
+def test_a_busy_endpoint_stays_healthy(failure: CallFailed) -> None:
     fleet = fleet_of("a")
     with pytest.raises(ServerUnavailable, match="too busy") as caught:
-        send(fleet, {"a": BUSY})
+        send(fleet, {"a": failure})
     assert fleet.endpoints[0].healthy
     assert f"asked {ATTEMPTS} times" in caught.value.why
 
@@ -172,13 +191,19 @@ def test_a_busy_fleet_is_not_asked_more_than_the_budget_allows() -> None:
         send(fleet, {"a": BUSY, "b": BUSY, "c": BUSY})
 
 
-@pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "INTERNAL", "RESOURCE_EXHAUSTED"])
-def test_what_the_server_refuses_is_sent_once(status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        *((status, "unexpected shape") for status in ("INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "INTERNAL")),
+        ("RESOURCE_EXHAUSTED", "Sent message larger than max"),
+    ],
+)
+def test_what_the_server_refuses_is_sent_once(status: str, text: str) -> None:
     fleet = fleet_of("a", "b")
     credit = [fleet.budget.spend() for _ in range(3)]
     assert all(credit)
-    with pytest.raises(ContractMismatch, match=rf"refused the request \({status}\): unexpected shape"):
-        send(fleet, dict.fromkeys("ab", CallFailed(status, "unexpected shape")))
+    with pytest.raises(ContractMismatch, match=rf"refused the request \({status}\): {text}"):
+        send(fleet, dict.fromkeys("ab", CallFailed(status, text)))
     assert all(one.healthy for one in fleet.endpoints)
 
 

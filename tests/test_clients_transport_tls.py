@@ -94,6 +94,13 @@ def test_a_server_that_its_authority_vouches_for_is_trusted(way: object, ours: A
         assert ask(url, Tls(ours.root)) == [0, 1, 2]
 
 
+@both
+def test_a_bundle_may_name_its_authorities_in_any_alphabet(way: object, ours: Authority, tmp_path: Path) -> None:
+    (tmp_path / "bundle.pem").write_bytes("# Főtanúsítvány\n".encode() + ours.root.read_bytes())
+    with way(ours.issue("server", "127.0.0.1"), None) as url:  # type: ignore[operator]
+        assert ask(url, Tls(tmp_path / "bundle.pem")) == [0, 1, 2]
+
+
 def test_host_and_port_with_certificates_mean_tls(ours: Authority) -> None:
     with by_grpc(ours.issue("server", "127.0.0.1"), None) as url:
         assert ask(url.removeprefix("grpcs://"), Tls(ours.root)) == [0, 1, 2]

@@ -61,7 +61,7 @@ def addresses_of(url: str | Sequence[str], *, secure: bool = False) -> tuple[Add
 
 
 def _address_of(word: str, secure: bool) -> Address:
-    named = f"The URL {printable(word)!r}"
+    named = f"The URL {printable(word.rpartition('@')[2])!r}"  # a password before it belongs on no terminal
     scheme, parts = _split(word, named)
     http, within_tls, usual_port = _SCHEMES[scheme]
     if not parts.hostname or any(sign.isspace() for sign in word):
@@ -77,6 +77,8 @@ def _address_of(word: str, secure: bool) -> Address:
     path = parts.path.rstrip("/")
     if path and not http:
         raise _bad(f"{named} has a path, which gRPC does not know", "host:port")
+    if not _can_be_sent(parts.hostname, path):
+        raise _bad(f"{named} has a host or a path that cannot be sent", "a name of a host, and a path in ASCII")
     if secure and "://" in word and not within_tls:
         raise _bad(f"{named} means a connection without TLS, and certificates were given", "grpcs:// or https://")
     return Address(parts.hostname, port, http, within_tls or secure, path)
@@ -92,6 +94,15 @@ def _split(word: str, named: str) -> tuple[str, SplitResult]:
         known = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
         raise _bad(f"{named} begins with {parts.scheme}://", f"host:port, or one of {known}")
     return parts.scheme, parts
+
+
+def _can_be_sent(host: str, path: str) -> bool:
+    """Whether a host can be looked up at all (no empty part, none above 63 letters), and HTTP can carry the path."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return path.isascii() and path.isprintable()
 
 
 def _bad(seen: str, wanted: str) -> BadSetting:

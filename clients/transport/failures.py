@@ -9,11 +9,21 @@ from tritonclient.utils import InferenceServerException
 from clients.errors import ClientError, ContractMismatch, ServerUnavailable, Timeout, printable
 
 _AWAY = ("UNAVAILABLE", "CANCELLED")  # Triton cancels what it has when it stops; what we cancel, nobody waits for
+_LIMITED = "RESOURCE_EXHAUSTED"  # a proxy's word for too many requests (HTTP: 429) ...
+_TOO_LARGE_WORDS = "larger than max"  # ... and gRPC's for a message that no second attempt makes smaller
 # Triton's words for a full queue; it uses the status of an absent server for it.
 _BUSY_WORDS = ("maximum queue size", "timeout expired")
 _RESTRICTED_WORDS = "is restricted, expecting header"  # of a live server, too
 # OpenSSL's and gRPC's words for an end that is not trusted.
-_TLS_WORDS = ("certificate", "ssl_error", "handshake", "wrong version number", "ssl routines", "[ssl:", "hostname")
+_TLS_WORDS = (
+    "certificate",
+    "ssl_error",
+    "handshake",
+    "wrong version number",
+    "ssl routines",
+    "[ssl:",
+    "hostname verif",
+)
 _OTHER_CERTIFICATE = "use one that has not expired, of an authority that the server knows"
 # What they say, why that is, and what to do; an alert is what the server says of this client. The first that fits.
 _TLS_REASONS = (
@@ -54,7 +64,9 @@ class CallFailed(Exception):  # noqa: N818  (never seen outside: it becomes one 
 
     @property
     def is_busy(self) -> bool:
-        """A live server turned the request away."""
+        """A live server, or a proxy before it, turned the request away."""
+        if self.status == _LIMITED:
+            return _TOO_LARGE_WORDS not in self.text.lower()
         return self.status in _AWAY and any(words in self.text.lower() for words in _BUSY_WORDS)
 
     @property
@@ -70,7 +82,8 @@ class CallFailed(Exception):  # noqa: N818  (never seen outside: it becomes one 
     @property
     def may_retry(self) -> bool:
         """Sending it again is safe and may help: the server is away, busy or stopping."""
-        return self.refusal is None and self.status in _AWAY and not (self.is_untrusted or self.is_restricted)
+        may_pass = self.is_busy or self.status in _AWAY
+        return self.refusal is None and may_pass and not (self.is_untrusted or self.is_restricted)
 
 
 @dataclass(frozen=True)

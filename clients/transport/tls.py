@@ -46,8 +46,9 @@ class Tls:
         """
         roots, certificate, key = self.contents()
         try:
-            context = ssl.create_default_context(cadata=roots.decode("ascii") if roots else None)
-        except (ssl.SSLError, UnicodeDecodeError) as error:
+            # Bundles name authorities in comments, in any alphabet; a certificate itself is ASCII.
+            context = ssl.create_default_context(cadata=roots.decode("ascii", "ignore") if roots else None)
+        except ssl.SSLError as error:
             raise _bad("root certificate", self.root_certificate, "is no PEM certificate") from error
         if certificate and key:
             self._load_own(context)
