@@ -64,6 +64,22 @@ def test_links_in_circles_are_not_followed_and_links_to_files_are(tmp_path: Path
     assert places(tmp_path / "photos" / "**" / "*.jpg") == ["a", "c", "gone", "sub/b"]  # as if it was named: it fails
 
 
+def test_a_link_to_itself_does_not_hide_the_others(tmp_path: Path) -> None:
+    made(tmp_path, "a.jpg", "out/b.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    results = tmp_path / "out"
+    assert places(tmp_path, results=results) == ["a"]
+    assert places(tmp_path / "*.jpg", results=results) == ["a", "loop"]  # as if it was named: it fails
+    assert places(tmp_path / "**", results=results) == ["a"]
+
+
+def test_stars_within_a_name_are_that_patterns_failure(tmp_path: Path) -> None:
+    made(tmp_path, "a.jpg")
+    pattern, file = found(tmp_path / "a**.jpg", tmp_path / "a.jpg")
+    assert pattern.problem is not None and "** stands beside other signs" in pattern.problem.seen
+    assert file.problem is None
+
+
 def test_ten_thousand_files_are_found_in_order(tmp_path: Path) -> None:
     for folder in range(100):
         (tmp_path / f"{folder:02}").mkdir()
@@ -158,8 +174,9 @@ def test_a_file_that_is_named_twice_is_one_input(tmp_path: Path) -> None:
 def test_inputs_that_no_folder_tells_apart_are_refused(tmp_path: Path) -> None:
     made(tmp_path, "p/a/b.jpg", "q/a/b.jpg", "a/b.jpg")
     given = [Input(tmp_path / "p/a/b.jpg", "p", Path("a/b")), Input(tmp_path / "q/a/b.jpg", "q", Path("b"))]
+    absent = Input(tmp_path / "r", "r", Path("a/b.jpg"), BadInput("r is absent", "r", "it is", "make it"))
     with pytest.raises(BadInput, match="would both give a/b"):
-        find_inputs([*given, tmp_path / "a/b.jpg", Path("-")], PHOTOS, results=Path("out"), endings=())
+        find_inputs([absent, *given, tmp_path / "a/b.jpg", Path("-")], PHOTOS, results=Path("out"), endings=())
 
 
 def test_standard_input_is_written_down_and_known_by_its_content(tmp_path: Path) -> None:

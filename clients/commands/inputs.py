@@ -78,7 +78,7 @@ def find_inputs(words: Iterable[Path | Input], kinds: Kinds, *, results: Path, e
         BadInput: two different inputs would give the same files.
     """
     found: list[Input] = []
-    results, ours = results.resolve(), tuple(endings)
+    results, ours = _real(results), tuple(endings)
     for given in words:
         word = given.parent if isinstance(given, Path) and given.name == "**" else given  # all that is below
         if isinstance(word, Input):
@@ -154,9 +154,10 @@ def _walk(folder: Path, results: Path, unread: list[Input]) -> Iterator[Path]:
         except OSError as error:
             unread.append(_nothing(path, f"not opened: {error.strerror}", None))
             continue
-        inside = [(path / entry.name, False) for entry in shown if entry.is_file()]
+        # Unlike the entry's own question, False for a link that leads to itself or to where nobody may look.
+        inside = [(path / entry.name, False) for entry in shown if os.path.isfile(entry)]
         folders = (path / entry.name for entry in shown if entry.is_dir(follow_symlinks=False))
-        inside += [(one, True) for one in folders if one.resolve() != results]
+        inside += [(one, True) for one in folders if _real(one) != results]
         waiting += sorted(inside, reverse=True)
 
 
@@ -165,21 +166,28 @@ def _fitting(pattern: Path, kinds: Kinds, results: Path, endings: tuple[str, ...
     parts = pattern.parts
     fixed = next(number for number, part in enumerate(parts) if any(sign in part for sign in _WILD))
     base, wild = Path(*parts[:fixed]), parts[fixed:]
+    if any("**" in part and part != "**" for part in wild):
+        return [_nothing(pattern, "** stands beside other signs", None, "write **/ for all folders below")]
     shown = {part for part in wild if part.startswith(".")}  # hidden ones only where they are asked for
-    results_below = not base.resolve().is_relative_to(results)
+    results_below = not _real(base).is_relative_to(results)
     found: list[Input] = []
     for path in base.glob(str(Path(*wild))):
         hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-        is_result = path.name.endswith(endings) or (results_below and path.resolve().is_relative_to(results))
+        is_result = path.name.endswith(endings) or (results_below and _real(path).is_relative_to(results))
         if is_result or (hidden and not shown):
             continue
-        if not path.is_dir():
+        if not os.path.isdir(path):
             found.append(_below(base, path))
         else:
             found += [replace(one, place=_place(base, one.path)) for one in _in_folder(path, kinds, results, endings)]
         if len(found) > MAX_FOUND:
             return [_too_many(pattern)]
     return sorted(found, key=lambda one: one.path) or [_nothing(pattern, "no file fits it", None)]
+
+
+def _real(path: Path) -> Path:
+    """Without links, as far as they lead somewhere."""
+    return Path(os.path.realpath(path))
 
 
 def _below(base: Path, file: Path) -> Input:
@@ -190,9 +198,9 @@ def _place(base: Path, file: Path) -> Path:
     return file.relative_to(base).with_suffix("")
 
 
-def _nothing(path: Path, seen: str, kinds: Kinds | None) -> Input:
+def _nothing(path: Path, seen: str, kinds: Kinds | None, remedy: str = "check the path") -> Input:
     wanted = f"a {kinds.noun}, named {', '.join(sorted(kinds.endings))}" if kinds else "something to read"
-    problem = BadInput(f"{printable(path)}: {seen}", wanted, "there is nothing to work on", "check the path")
+    problem = BadInput(f"{printable(path)}: {seen}", wanted, "there is nothing to work on", remedy)
     return Input(path, str(path), Path(path.name or "."), problem)
 
 
@@ -237,8 +245,8 @@ def _by_ending(group: list[Input]) -> Iterator[tuple[Input, Path]]:
 def _require_apart(found: list[Input]) -> None:
     seen: dict[Path, Input] = {}
     for one in found:
-        other = seen.setdefault(one.place, one)
-        if other is not one and one.problem is None and other.problem is None:
+        other = one if one.problem else seen.setdefault(one.place, one)
+        if other is not one:
             raise BadInput(
                 f"{printable(other.name)} and {printable(one.name)} would both give {printable(one.place)}",
                 "inputs with results of their own",
