@@ -226,6 +226,15 @@ def test_files_of_others_are_never_replaced(tmp_path: Path, capsys: pytest.Captu
     assert visible(tmp_path / "out") == ["a.length"] and (tmp_path / "out/a.length").read_text() == "mine"
 
 
+def test_a_name_too_long_for_results_is_that_inputs_failure_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, longest = Upper(), "n" * 250  # with .txt it may be named, with .upper.txt no more
+    assert run(tmp_path / "out", written(tmp_path, **{longest: "one", "b": "two"}), work) == 3
+    assert work.seen == ["b.txt"] and "File name too long" in capsys.readouterr().err
+    assert visible(tmp_path / "out") == ["b.length", "b.upper.txt"]
+
+
 @pytest.mark.parametrize("harm", ["remove", "change", "no record"])
 def test_results_that_are_not_as_they_were_made(tmp_path: Path, harm: str) -> None:
     inputs = written(tmp_path, a="one")

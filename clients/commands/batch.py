@@ -216,7 +216,8 @@ class _Run:
         identity: resume.Identity | None,
     ) -> None:
         targets = {ending: self._target(one, ending) for ending in endings}
-        resume.require_free(targets, record, identity, self._digests)
+        with explained(self._batch.output):  # some names cannot even be asked for, being too long
+            resume.require_free(targets, record, identity, self._digests)
 
     def _target(self, one: Input, ending: str) -> Path:
         return self._batch.output / f"{one.place}{ending}"
