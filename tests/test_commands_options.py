@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_a_file_that_is_named_and_not_there_is_wrong_usage(
     with pytest.raises(SystemExit):
         parsed()
     assert "none.ini cannot be read" in capsys.readouterr().err
+
+
+def test_a_home_that_is_not_known_or_not_open_is_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)  # of nobody, as in a container
+    assert parsed("--tls-ca", "~nobody-of-that-name/ca.pem").tls_ca == Path("~nobody-of-that-name/ca.pem")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "stat", closed)
+    assert parsed().url == "127.0.0.1:8001"
 
 
 @pytest.mark.parametrize(

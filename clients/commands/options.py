@@ -159,9 +159,9 @@ def _from_file() -> dict[str, tuple[str, str]]:
         ValueError: it cannot be read, or names something that there is not.
     """
     named = os.environ.get("AVEDGE_CONFIG")
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
     path = Path(named) if named else home / "avedge" / "config.ini"
-    if not named and not path.is_file():
+    if not named and not os.path.isfile(path):  # nobody's home, or one that this user may not look into
         return {}
     import configparser  # only where there is a file to read
 
@@ -196,7 +196,7 @@ def memory(text: str) -> str:
 
 def file(text: str) -> Path:
     """A path, for argparse; the environment and files know `~` too."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # unlike Path's, it leaves alone whose home it does not know
 
 
 def jobs(text: str) -> int:
