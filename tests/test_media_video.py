@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -249,6 +250,10 @@ def test_a_video_is_told_from_a_recording(tmp_path: Path, uneven: Path) -> None:
     assert has_pictures(uneven)
     (tmp_path / "a.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVE" + bytes(40))
     assert not has_pictures(tmp_path / "a.wav")
+    os.mkfifo(tmp_path / "pipe.mp4")  # to open it would be to wait for who writes
+    for name in ("absent.mp4", "pipe.mp4", ""):
+        with pytest.raises(BadInput):
+            has_pictures(tmp_path / name)
 
 
 def test_real_videos_are_read_with_their_sound(shared_data: Path) -> None:

@@ -21,8 +21,9 @@ def has_pictures(path: Path) -> bool:
     """Whether a file is a video; a recording with a picture on its cover is none.
 
     Raises:
-        BadInput: a container that cannot be opened.
+        BadInput: no ordinary file, or a container that cannot be opened.
     """
+    limits.require_file(path, "a video or a recording")
     with path.open("rb") as file:
         if not kinds.is_container(file.read(kinds.HEAD_BYTES)):
             return False
