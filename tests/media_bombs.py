@@ -109,6 +109,12 @@ def patched(data: bytes, tag: bytes, offset: int, *numbers: int) -> bytes:
     return data[:place] + struct.pack(f">{len(numbers)}I", *numbers) + data[place + 4 * len(numbers) :]
 
 
+def nested(boxes: int) -> bytes:
+    """An MP4 of boxes, each around all that follow."""
+    head = struct.pack(">I4s", 16, b"ftyp") + b"isom" + bytes(4)
+    return head + b"".join(struct.pack(">I4s", 8 * left, b"moov") for left in range(boxes, 0, -1))
+
+
 def write_bombs(folder: Path) -> None:
     """Every file that is to be refused."""
     files = {
@@ -128,6 +134,7 @@ def write_bombs(folder: Path) -> None:
         "rate_10_mhz.wav": wav(rate_hz=10_000_000),
         "million_chunks.wav": wav(before=b"junk\0\0\0\0" * 1_000_000),
         "adpcm.wav": wav(kind=0x11),
+        "million_within_each_other.mp4": nested(1_000_000),
         "empty.wav": b"",
         "empty.png": b"",
         "empty.mp4": b"",

@@ -40,6 +40,7 @@ SENTENCES = {
     "million_per_second.mp4 by watch": "pictures per second",
     "samples_of_one_size.mp4 by watch": "has 4,294,967,280 samples",
     "samples_in_a_run.mp4 by watch": "has 4,294,967,280 samples",
+    "million_within_each_other.mp4 by watch": "has boxes within boxes without an end",
     "empty.wav by load_sound": "is empty",
     "empty.png by load_picture": "is empty",
     "empty.mp4 by watch": "is empty",

@@ -17,6 +17,7 @@ from clients.errors import BadInput
 
 MAX_SAMPLES = 10_000_000  # of all tracks; a day of 60 pictures and 47 packets of sound per second has 9.3 million
 _MAX_BOXES = 2_000_000  # a day in fragments of a second has 0.6 million
+_MAX_DEPTH = 16  # boxes around a box; FFmpeg goes down ten
 
 # What may hold other boxes; FFmpeg takes a table wherever it stands.
 _FOLDERS = frozenset(b"moov trak mdia minf stbl moof traf mvex edts udta dinf wave sinf schi tref gmhd".split())
@@ -87,6 +88,8 @@ def _boxes(file: BinaryIO, size: int, name: str) -> Iterator[tuple[bytes, int, i
         waiting[-1] = end, limit
         yield tag, begin, end
         if tag in _FOLDERS or tag == b"meta":
+            if len(waiting) == _MAX_DEPTH:
+                raise _refused(name, "boxes within boxes without an end", "it is damaged, or made to fill the memory")
             waiting.append((begin + (4 if tag == b"meta" else 0), end))
     raise _refused(name, f"more than {_MAX_BOXES:,} boxes", "reading them would take long")
 
