@@ -136,6 +136,7 @@ def test_a_counted_photo_says_the_people_of_its_regions(tiles: int | str | None)
         ("gate=0,0,10,10,20,20", "Region gate has no area"),
         ("gate=0,0,10,10,10,0,0,10", "The edges 1 and 3 of region gate cross"),
         ("gate=0,0,nan,10,10,0", "corners that are no points"),
+        ("gate=0,0,1e308,0,1e308,1e308", "corners that are no points, or nowhere near the photo"),
         ("=0,0,10,0,10,10", 'A region is named ""'),
         ("Total=0,0,10,0,10,10", 'A region is named "Total"'),
         ("a,b=0,0,10,0,10,10", 'A region is named "a,b"'),

@@ -56,7 +56,7 @@ def sound_at(source: str | Path | NDArray[Any], start_s: float, sample_rate_hz: 
         BadInput: not a recording, damaged up to there, or over by then.
     """
     if not 0 <= start_s < limits.MAX_STREAM_SECONDS:
-        raise _outside(start_s, f"no recording is longer than {limits.MAX_STREAM_SECONDS:,} s")
+        raise _outside(start_s, f"recordings begin at 0 s, and none is longer than {limits.MAX_STREAM_SECONDS:,} s")
     if isinstance(source, np.ndarray):
         sound = sound_of_array(source, sample_rate_hz)
         start = round(start_s * sound.sample_rate_hz)

@@ -27,6 +27,7 @@ TOTAL = "total"  # the whole photo, where an alarm names what it watches
 MAX_REGIONS = 64
 MAX_POINTS = 256
 _MAX_FILE_BYTES = 1 << 20
+_FARTHEST = 1e6  # pixels or percent that a corner may lie from the photo; areas stay exact up to there
 _NAME = re.compile(r"[^\W_][\w .-]{0,39}")
 _EXAMPLE = "NAME=x1,y1,x2,y2,x3,y3,... in pixels of the photo, or each with % of its width or height"
 
@@ -60,8 +61,12 @@ class Region:
                 f"Region {self.name} has {len(self.points)} corners", f"3 to {MAX_POINTS}", "fewer enclose nothing"
             )
         corners = np.asarray(self.points, np.float64)
-        if corners.shape != (len(self.points), 2) or not np.isfinite(corners).all():
-            raise _refused(f"Region {self.name} has corners that are no points", "an x and a y each", "it has no place")
+        if corners.shape != (len(self.points), 2) or not (np.abs(corners) <= _FARTHEST).all():
+            raise _refused(
+                f"Region {self.name} has corners that are no points, or nowhere near the photo",
+                f"an x and a y each, at most {_FARTHEST:,.0f}",
+                "it has no place",
+            )
         crossing = _crossing(self.points)
         if crossing:
             raise _refused(
