@@ -145,6 +145,15 @@ def test_ctrl_c_before_the_first_picture_leaves_nothing(
     assert names(tmp_path) == [] and capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("seen", [0, 3])
+def test_a_camera_that_fails_after_ctrl_c_was_ended_by_it(
+    tmp_path: Path, url: str, camera: Callable[..., Pictures], seen: int
+) -> None:
+    camera(**{f"picture_{seen}": lambda: (interrupt(), unplugged())})
+    assert run("--camera", 0, "--every", 0.5, "--url", url, "-o", tmp_path) == 130
+    assert len(names(tmp_path)) == (2 if seen else 0)
+
+
 def test_ctrl_c_twice_leaves_at_once(
     tmp_path: Path, url: str, fake: FakeTriton, camera: Callable[..., Pictures]
 ) -> None:
@@ -273,20 +282,21 @@ def test_a_network_stream_is_seen_and_heard_told_at_once_and_ended_by_ctrl_c(tmp
         child.send_signal(signal.SIGINT)
         rest, complaints = child.stdout.read(), child.stderr.read()
         assert child.wait(30) == 130, complaints
+    host = address.rpartition("@")[2].partition("/")[0]
     *samples, last = [*seen, *map(json.loads, rest.splitlines())]
     assert {one["sample"]["fallback_reason"] for one in samples} == {None}
     assert [one["sample"]["count"] for one in samples] == pytest.approx([800] * len(samples), abs=2)
     assert last["result"]["ended_by"] == "interrupt" and last["result"]["samples"] == len(samples)
-    assert last["input"] == "http://127.0.0.1/street.ts"
+    assert last["input"] == f"http://{host}/street.ts"
     assert "s3cret" not in json.dumps([samples, last]) + complaints
     assert names(tmp_path / "out") == [
-        f"127.0.0.1-street.ts.{end}" for end in ("counted.mp4", "counts.csv", "counts.png")
+        f"{host.replace(':', '-')}-street.ts.{end}" for end in ("counted.mp4", "counts.csv", "counts.png")
     ]
     assert not any("s3cret" in name for name in names(tmp_path / "out"))
 
 
 def test_no_address_but_of_the_network_is_opened(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for address in ("file:///etc/passwd", "concat:a|b", "street.ts", "pipe:0"):
+    for address in ("file:///etc/passwd", "concat:a|b", "street.ts", "pipe:0", "rtsp://[::1/half"):
         assert run("--stream", address, "--url", url, "-o", tmp_path) == 4
     assert "is no address of a stream" in capsys.readouterr().err
     assert names(tmp_path) == [] and RATE_HZ == 16_000

@@ -18,7 +18,7 @@ from media_files import RATE_HZ, flat, noise, write_video
 from clients.errors import BadInput
 from clients.media.camera import Camera, open_camera
 from clients.media.live import newest
-from clients.media.network import spaced
+from clients.media.network import name_of, spaced
 from clients.media.video import open_stream
 
 
@@ -169,7 +169,8 @@ def test_passwords_are_in_no_message(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/hostname", "/etc/hostname", "concat:a|b", "rtmp://127.0.0.1/a", "http://", ""]
+    "url",
+    ["file:///etc/hostname", "/etc/hostname", "concat:a|b", "rtmp://127.0.0.1/a", "http://", "", "http://[::1/a"],
 )
 def test_only_addresses_of_streams_are_opened(url: str) -> None:
     with pytest.raises(BadInput, match=r"is no address of a stream.\n.*rtsp://, rtsps://, http://, https://"):
@@ -184,6 +185,20 @@ def test_a_stream_cannot_lead_to_a_file(address: str, video: Path) -> None:
     )
     with pytest.raises(BadInput, match="cannot be read|has no pictures"):
         open_stream(f"http://{address}/list.m3u8")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://anna:geheim@camera:8554/a/b?token=abc#c", "rtsp://camera:8554/a/b"),
+        ("http://anna:ge@heim@[::1]/live@2x.mp4", "http://[::1]/live@2x.mp4"),
+        ("http://anna:geheim@[::1/a", "http://[::1/a"),  # half an address: it may hold a password all the same
+        ("anna:geheim@camera/a", "camera/a"),
+        ("http://camera/\x1b[31m", r"http://camera/\x1b[31m"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+    assert name_of(url) == shown
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from clients.commands.batch import Report, batch_of
 from clients.commands.count_options import PLOT, TABLE, VIDEO
@@ -122,9 +121,10 @@ def _input_of(args: argparse.Namespace) -> Input:
     if args.camera:
         name, place = f"camera {args.camera}", f"camera-{Path(args.camera).stem}"
     else:
-        address = urlsplit(args.stream)
-        name = f"{address.scheme}://{address.hostname}{address.path}"
-        place = re.sub(r"[^A-Za-z0-9.]+", "-", f"{address.hostname}{address.path}").strip("-.") or "stream"
+        from clients.media.network import name_of
+
+        name = name_of(args.stream)
+        place = re.sub(r"[^A-Za-z0-9.]+", "-", name.rpartition("://")[2]).strip("-.") or "stream"
     return Input(Path(place), name, Path(place))
 
 

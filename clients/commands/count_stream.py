@@ -114,10 +114,11 @@ class StreamTask:
                     if self.stopped():
                         break
         except ClientError as error:
-            if self.file is not None or not self._history.samples:
-                raise
-            self.failures.append(error)
-            self._ended = "failure"
+            if not self.stopped():  # else it fell silent while it was to end anyway
+                if self.file is not None or not self._history.samples:
+                    raise
+                self.failures.append(error)
+                self._ended = "failure"
         if self.stopped():
             self._ended = "interrupt"
 

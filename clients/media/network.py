@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -44,9 +45,9 @@ class NetworkReader(VideoReader):
         self._pass: Generator[object, None, None] | None = None
         self._track = None
         self._timeout_s = timeout_s
-        self.name = _name(url)
-        protocols = _PROTOCOLS.get(urlsplit(url).scheme)
-        if protocols is None or not urlsplit(url).hostname:
+        self.name = name_of(url)
+        protocols = _PROTOCOLS.get(url.partition("://")[0].lower())
+        if protocols is None or not _host(url):
             raise BadInput(
                 f"{self.name} is no address of a stream",
                 f"one that begins with {', '.join(f'{scheme}://' for scheme in _PROTOCOLS)}",
@@ -89,7 +90,7 @@ class NetworkReader(VideoReader):
 
     def _connected(self, url: str, protocols: str) -> InputContainer:
         options = {**OPTIONS, "format_whitelist": _FORMATS, "protocol_whitelist": protocols}
-        if url.startswith("rtsp"):
+        if protocols.startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # nothing is lost on the way, and it passes firewalls
         with self._complaints(connecting=True):
             return av.open(url, options=options, metadata_errors="replace", timeout=self._timeout_s)
@@ -137,10 +138,20 @@ def open_stream(url: str, timeout_s: float = TIMEOUT_S) -> VideoReader:
     return NetworkReader(url, timeout_s)
 
 
-def _name(url: str) -> str:
-    """The address as messages show it: without the user's name and password, and without what follows the path."""
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    return printable(urlsplit(url)._replace(netloc=host, query="", fragment="").geturl())
+def name_of(url: str) -> str:
+    """An address as messages show it: without the user's name and password, and without what follows the path."""
+    shown = re.split(r"[?#]", url)[0]
+    scheme, mark, rest = shown.partition("://") if "://" in shown else ("", "", shown)
+    host, slash, path = rest.partition("/")
+    return printable(scheme + mark + host.rpartition("@")[2] + slash + path)
+
+
+def _host(url: str) -> str | None:
+    """Whose address it is; None of what is no address."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # half an IPv6 address
+        return None
 
 
 def spaced(frames: Iterable[Timed[T]], every_s: float) -> Iterator[Timed[T]]:
