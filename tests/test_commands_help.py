@@ -103,6 +103,13 @@ def test_a_typing_mistake_is_answered_by_what_was_probably_meant(
     assert f"Did you mean {meant}?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", ["enroll a.jpg", "separate a.wav --face b.jpg"])
+def test_a_crop_has_no_other_faces_to_choose_from(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        avedge.main([*words.split(), "--face-crop", "--face-index", "1"])
+    assert ended.value.code == 2 and "not allowed with argument" in capsys.readouterr().err
+
+
 def test_what_is_like_nothing_gets_no_guess(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         avedge.main(["xyzzy"])

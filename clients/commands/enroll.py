@@ -29,11 +29,11 @@ IDENTITY = ".identity"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge enroll`."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="PHOTO", help="photo or video with the face in it")
-    group = parser.add_argument_group("face")
-    group.add_argument(
+    which = parser.add_argument_group("face").add_mutually_exclusive_group()
+    which.add_argument(
         "--face-index", type=int, metavar="N", help="which face, where there are several: from left to right, from 0"
     )
-    group.add_argument("--face-crop", action="store_true", help="the photo is cut to the face already; look for none")
+    which.add_argument("--face-crop", action="store_true", help="the photo is cut to the face already; look for none")
     add_batch_arguments(parser, "people")
 
 
