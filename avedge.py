@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
@@ -150,7 +152,23 @@ def main(argv: list[str] | None = None) -> int:
         from clients.commands.completion import complete
 
         complete(build_parser)
+    _prepare_streams()
     words = sys.argv[1:] if argv is None else argv
+    try:
+        return _carry_out(words)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; say nothing more, also not while Python closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OUTPUT
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        return _explain(error)
+
+
+def _carry_out(words: list[str]) -> int:
     chosen = next((word for word in words if not word.startswith("-")), None)
     parser = build_parser(chosen)
     if not words:
@@ -161,32 +179,38 @@ def main(argv: list[str] | None = None) -> int:
     for package in OUR_PACKAGES:  # libraries stay quiet: the exporter alone would say 300 lines
         logging.getLogger(package).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code: int = arguments.run(arguments)
-        return code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough; say nothing more, also not while Python closes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OUTPUT
-    except Exception as error:
-        if arguments.debug:
-            raise
-        return _explain(error)
+    code: int = arguments.run(arguments)
+    return code
+
+
+def _prepare_streams() -> None:
+    """Standard streams that are open, and can write every name.
+
+    Where one was closed, the next file to be opened would take its place, and what is said would go into a result.
+    """
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(free)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
 
 
 def _explain(error: Exception) -> int:
     """Say what went wrong; our own errors carry their exit code and a message for people."""
     code = getattr(error, "exit_code", None)
     if code is not None:
-        sys.stderr.write(f"avedge: {error}\n")
-        return int(code)
-    if isinstance(error, OSError):
-        sys.stderr.write(f"avedge: {error}. Check that the path exists, is writable and has room.\n")
-        return EXIT_OUTPUT
-    sys.stderr.write(f"avedge: unexpected {type(error).__name__}: {error}. Run again with --debug and report it.\n")
-    return EXIT_UNEXPECTED
+        said = str(error)
+    elif isinstance(error, OSError):
+        code, said = EXIT_OUTPUT, f"{error}. Check that the path exists, is writable and has room."
+    else:
+        said = f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it."
+        code = EXIT_UNEXPECTED
+    with suppress(OSError):  # of a full disk that standard error goes to
+        sys.stderr.write(f"avedge: {said}\n")
+    return int(code)
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> None:

@@ -70,6 +70,18 @@ def test_other_failures_have_a_code_and_no_traceback(
     assert words in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(("failure", "code"), [(KeyboardInterrupt(), 130), (ValueError("x"), 1)])
+def test_failures_before_a_verb_runs_have_a_code_too(
+    failing_verb: list[BaseException], capsys: pytest.CaptureFixture[str], failure: BaseException, code: int
+) -> None:
+    def fail(parser: argparse.ArgumentParser) -> None:
+        raise failure
+
+    sys.modules["failing"].add_arguments = fail  # type: ignore[attr-defined]
+    assert avedge.main(["fail"]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_debug_shows_the_failure_itself(failing_verb: list[BaseException]) -> None:
     failing_verb.append(KeyError("x"))
     with pytest.raises(KeyError):

@@ -132,6 +132,29 @@ def test_a_file_that_may_grow_no_further_leaves_nothing(tmp_path: Path) -> None:
     assert run(*inputs, "-o", tmp_path / "out", "--bytes", 100_000)[0] == 0
 
 
+def test_closed_streams_are_no_failure_and_nothing_said_goes_into_a_result(tmp_path: Path) -> None:
+    inputs = written(tmp_path, a="one", b="bad")
+    command = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *PROGRAM, *inputs, "-o", str(tmp_path / "out")]
+    assert subprocess.run(command, env=environment(), timeout=60, check=False).returncode == 3
+    assert {path.name: path.read_text() for path in (tmp_path / "out").glob("a.*")} == {
+        "a.length": "3",
+        "a.upper.txt": "ONE",
+    }
+
+
+def test_names_that_the_terminals_coding_lacks_are_escaped(tmp_path: Path) -> None:
+    options = {"env": environment(PYTHONIOENCODING="ascii")}
+    code, out, _ = run(*written(tmp_path, **{"\u00fcber": "one"}), "-o", tmp_path / "out", **options)
+    assert code == 0 and r"\xfcber.upper.txt" in out
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_cannot_be_said_is_an_output_that_cannot_be_written(tmp_path: Path, stream: str) -> None:
+    inputs = written(tmp_path, a="one" if stream == "stdout" else "bad")
+    with open("/dev/full", "w") as full:
+        assert run(*inputs, "-o", tmp_path / "out", **{stream: full})[0] == 8
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_a_folder_that_may_only_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
