@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from clients.crowd_count import CrowdCount, TimedCount
 from clients.errors import BadSetting
 from clients.media.picture import load_picture
 from clients.media.tiles import Tiles
+from clients.tasks import end_all, in_thread
 from clients.transport.connection import IN_FLIGHT, Tensors
 from clients.transport.options import require_in_flight
 
@@ -37,9 +38,7 @@ class CrowdCounter(ServedClient):
             for second in counter.count_stream("square.mp4"):
                 print(second.time_s, second.count.count)
 
-    Args:
-        url: host and port of the server's gRPC front end.
-        timeout_s: the most that one request (a picture, or one tile of it) may take.
+    The arguments are those of `ServedClient`; one request is a picture, or one tile of it.
     """
 
     def check(self, *, with_sound: bool = True) -> ServedModel:
@@ -169,10 +168,6 @@ class AsyncCrowdCounter(AsyncServedClient):
             print((await counter.count("square.jpg", "square.wav")).count)
 
     Reading files and pictures happens in threads, so that the event loop goes on.
-
-    Args:
-        url: host and port of the server's gRPC front end.
-        timeout_s: the most that one request (a picture, or one tile of it) may take.
     """
 
     async def check(self, *, with_sound: bool = True) -> ServedModel:
@@ -219,20 +214,17 @@ class AsyncCrowdCounter(AsyncServedClient):
         at_once, each = (1, in_flight) if live else (in_flight, 1)
         waiting: deque[tuple[Moment, asyncio.Task[CrowdCount]]] = deque()
         try:
-            async for moment in _moments_of(source, every_s, sample_rate_hz, use_sound):
-                waiting.append((moment, asyncio.create_task(self._count(moment, view, each, time.monotonic()))))
-                if len(waiting) >= at_once:
-                    yield TimedCount(waiting[0][0].time_s, await waiting[0][1])
-                    waiting.popleft()
+            async with aclosing(_moments_of(source, every_s, sample_rate_hz, use_sound)) as moments:
+                async for moment in moments:
+                    waiting.append((moment, asyncio.create_task(self._count(moment, view, each, time.monotonic()))))
+                    if len(waiting) >= at_once:
+                        yield TimedCount(waiting[0][0].time_s, await waiting[0][1])
+                        waiting.popleft()
             while waiting:
                 yield TimedCount(waiting[0][0].time_s, await waiting[0][1])
                 waiting.popleft()
         finally:
-            for _, task in waiting:
-                task.cancel()
-            for _, task in waiting:
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
+            await end_all(task for _, task in waiting)
 
     async def _count(self, moment: Moment, view: View, in_flight: int, began: float) -> CrowdCount:
         sound = moment.sound
@@ -269,7 +261,7 @@ async def _moments_of(
     every_s: float,
     sample_rate_hz: int | None,
     use_sound: bool,
-) -> AsyncIterator[Moment]:
+) -> AsyncGenerator[Moment, None]:
     """The moments of any source; reading one happens in a thread."""
     if isinstance(source, AsyncIterable):
         number = 0
@@ -278,12 +270,8 @@ async def _moments_of(
             number += 1
         return
     moments = moments_of(source, every_s, sample_rate_hz, use_sound)
-    reading = asyncio.ensure_future(asyncio.to_thread(next, moments, None))
     try:
-        while (moment := await asyncio.shield(reading)) is not None:  # a thread cannot be stopped; see below
+        while (moment := await in_thread(next, moments, None)) is not None:
             yield moment
-            reading = asyncio.ensure_future(asyncio.to_thread(next, moments, None))
     finally:
-        with suppress(Exception):
-            await reading
         moments.close()

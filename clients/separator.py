@@ -23,7 +23,7 @@ from clients.client import ServedClient
 from clients.contract import ServedModel
 from clients.media.picture import Picture
 from clients.media.sound import Samples, open_sound
-from clients.outputs import lack_of_room_explained, staging_in
+from clients.outputs import lack_of_room_explained, require_places, staging_in
 from clients.separation.files import PLOT, VIDEO, VOICE, FileJob, Tell, Wanted, moved, tell_nobody
 from clients.separation.identity import FaceIdentity, probe_picture
 from clients.separation.job import Job, MemoryJob, Recording, Speaker, SpeakerChoice, model_of
@@ -72,7 +72,6 @@ class SpeechSeparator(ServedClient):
     ) -> None:
         super().__init__(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
         self._in_flight = in_flight
-        self._probe: NDArray[np.float32] | None = None
 
     def check(self, identity: FaceIdentity | None = None) -> ServedModel:
         """See that the server answers, is ready, and serves what this client needs.
@@ -150,10 +149,11 @@ class SpeechSeparator(ServedClient):
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
             OutputFailed: it cannot be written.
         """
-        speaker = SpeakerChoice(face, identity, face_index, face_crop).find(recording)
         targets = {
             kind: Path(path) for kind, path in ((VOICE, voice), (PLOT, plot), (VIDEO, video)) if path is not None
         }
+        require_places(targets.values())
+        speaker = SpeakerChoice(face, identity, face_index, face_crop).find(recording)
         wanted = Wanted(float32=float32, plot=PLOT in targets, video=VIDEO in targets)
         folder = targets[VOICE].parent
         with staging_in(folder) as staging, lack_of_room_explained(folder):
@@ -244,7 +244,8 @@ class SpeechSeparator(ServedClient):
         model = self._model(None)
         network = self._connection.described(FACE_NETWORK)
         values = self._identify(portrait.crop(model.face_size))
-        return FaceIdentity.of(values, self._probed(model.face_size), model.served, network.versions[-1])
+        probe = self._identify(probe_picture(model.face_size))
+        return FaceIdentity.of(values, probe, model.served, network.versions[-1])
 
     def _carry_out(self, job: Job) -> None:
         """All of a recording."""
@@ -257,16 +258,11 @@ class SpeechSeparator(ServedClient):
         model = separation_model(self._connection.served(model_of(speaker)), live=live)
         if isinstance(speaker, FaceIdentity):
             speaker.require_contract(model.served, model.identity_size)
-            speaker.require_network(self._probed(model.face_size))
+            speaker.require_network(self._identify(probe_picture(model.face_size)))
         return model
 
-    def _probed(self, size: int) -> NDArray[np.float32]:
-        """What the served face network makes of the picture that never changes; asked once."""
-        if self._probe is None:
-            self._probe = self._identify(probe_picture(size))
-        return self._probe
-
     def _identify(self, crop: Picture) -> NDArray[np.float32]:
+        """What the served face network makes of a picture now; it may be another one by the next recording."""
         return self._connection.infer(FACE_NETWORK, {"face": crop}, ("identity",))["identity"]
 
     def _voice(self, stream: VoiceStream, blocks: Iterable[Samples], in_flight: int) -> Iterator[SpeechBlock]:

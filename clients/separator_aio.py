@@ -24,7 +24,7 @@ from clients.client import AsyncServedClient
 from clients.contract import ServedModel
 from clients.media.picture import Picture
 from clients.media.sound import Samples, open_sound
-from clients.outputs import lack_of_room_explained, staging_in
+from clients.outputs import lack_of_room_explained, require_places, staging_in
 from clients.separation.files import PLOT, VIDEO, VOICE, FileJob, Wanted, moved, tell_nobody
 from clients.separation.identity import FaceIdentity, probe_picture
 from clients.separation.job import Job, MemoryJob, Recording, Speaker, SpeakerChoice, model_of
@@ -33,6 +33,7 @@ from clients.separation.result import SeparatedFile, SeparatedSpeech
 from clients.separation.served import FACE_NETWORK, OUTPUTS, SeparationModel, separation_model
 from clients.separation.speaker import Portrait, Source, find_portrait
 from clients.separation.stream import SpeechBlock, VoiceStream
+from clients.tasks import in_thread
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
 from clients.transport.options import SHARED_MEMORY
 from clients.transport.shared_regions import SharedMemory
@@ -53,7 +54,6 @@ class AsyncSpeechSeparator(AsyncServedClient):
     ) -> None:
         super().__init__(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
         self._in_flight = in_flight
-        self._probe: NDArray[np.float32] | None = None
 
     async def check(self, identity: FaceIdentity | None = None) -> ServedModel:
         """See that the server answers, is ready, and serves what this client needs; see `SpeechSeparator.check`."""
@@ -90,15 +90,16 @@ class AsyncSpeechSeparator(AsyncServedClient):
     ) -> SeparatedFile:
         """Separate from file to file, in memory that does not depend on the length; see `SpeechSeparator`."""
         choice = SpeakerChoice(face, identity, face_index, face_crop)
-        speaker = await asyncio.to_thread(choice.find, recording)
         named = {VOICE: voice, PLOT: plot, VIDEO: video}
         targets = {kind: Path(path) for kind, path in named.items() if path is not None}
+        require_places(targets.values())
+        speaker = await asyncio.to_thread(choice.find, recording)
         wanted = Wanted(float32=float32, plot=PLOT in targets, video=VIDEO in targets)
         folder = targets[VOICE].parent
         with staging_in(folder) as staging, lack_of_room_explained(folder), open_sound(recording) as reader:
             job = FileJob(Path(recording), reader, speaker, staging, wanted, tell_nobody)
             await self._carry_out(job)
-            return moved(await asyncio.to_thread(job.result), targets, staging)
+            return moved(await in_thread(job.result), targets, staging)
 
     async def separate_stream(
         self,
@@ -143,34 +144,30 @@ class AsyncSpeechSeparator(AsyncServedClient):
         model = await self._model(None)
         network = await self._connection.described(FACE_NETWORK)
         values = await self._identify(portrait.crop(model.face_size))
-        return FaceIdentity.of(values, await self._probed(model.face_size), model.served, network.versions[-1])
+        probe = await self._identify(probe_picture(model.face_size))
+        return FaceIdentity.of(values, probe, model.served, network.versions[-1])
 
     async def _carry_out(self, job: Job) -> None:
         """All of a recording."""
         stream = await self._started(job)
         async with aclosing(self._voice(stream, job.blocks(), self._in_flight)) as voice:
             async for block in voice:
-                await asyncio.to_thread(job.take, block)
+                await in_thread(job.take, block)
 
     async def _started(self, job: Job, *, live: bool = False) -> VoiceStream:
         model = await self._model(job.speaker, live=live)
-        return await asyncio.to_thread(job.start, model)
+        return await in_thread(job.start, model)
 
     async def _model(self, speaker: Speaker | None, *, live: bool = False) -> SeparationModel:
         """The served ensemble for a speaker, checked; an identity must be of its own network."""
         model = separation_model(await self._connection.served(model_of(speaker)), live=live)
         if isinstance(speaker, FaceIdentity):
             speaker.require_contract(model.served, model.identity_size)
-            speaker.require_network(await self._probed(model.face_size))
+            speaker.require_network(await self._identify(probe_picture(model.face_size)))
         return model
 
-    async def _probed(self, size: int) -> NDArray[np.float32]:
-        """What the served face network makes of the picture that never changes; asked once."""
-        if self._probe is None:
-            self._probe = await self._identify(probe_picture(size))
-        return self._probe
-
     async def _identify(self, crop: Picture) -> NDArray[np.float32]:
+        """What the served face network makes of a picture now; it may be another one by the next recording."""
         return (await self._connection.infer(FACE_NETWORK, {"face": crop}, ("identity",)))["identity"]
 
     async def _voice(
@@ -191,13 +188,13 @@ async def _requests(
     """A stream's requests; ordinary blocks are read and turned into requests in a thread."""
     if isinstance(blocks, AsyncIterable):
         async for block in blocks:
-            for request in await asyncio.to_thread(_some, stream.push(block)):
+            for request in await in_thread(_some, stream.push(block)):
                 yield request
-        for request in await asyncio.to_thread(_some, stream.end()):
+        for request in await in_thread(_some, stream.end()):
             yield request
         return
     requests = stream.requests(blocks)
-    while coming := await asyncio.to_thread(_some, requests, 1):
+    while coming := await in_thread(_some, requests, 1):
         yield coming[0]
 
 

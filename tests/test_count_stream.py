@@ -173,13 +173,14 @@ def test_leaving_a_stream_early_lets_its_source_go() -> None:
         assert left == [True]
 
     async def leave(url: str) -> None:
-        async with AsyncCrowdCounter(url) as counter, aclosing(counter.count_stream(pictures())) as counts:
-            async for _ in counts:
-                break
+        async with AsyncCrowdCounter(url) as counter:
+            async with aclosing(counter.count_stream(pictures())) as counts:
+                async for _ in counts:
+                    break
+            assert left == [True, True], "only the end of the loop would close it"
 
     with serving(fake_of()) as url:
         asyncio.run(leave(url))
-    assert left == [True, True]
 
 
 def test_an_asyncio_source_is_taken_as_it_comes_while_the_loop_goes_on() -> None:

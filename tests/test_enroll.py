@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import pickle
 import stat
@@ -22,9 +23,10 @@ from separation_parts import FACE, PORTRAIT, fake_separation, identity_of, noise
 
 from clients.commands import enroll as enroll_command
 from clients.commands import separate as separate_command
-from clients.errors import BadInput, ContractMismatch, OutputFailed
+from clients.errors import BadInput, BadSetting, ContractMismatch, OutputFailed
 from clients.separation.identity import FaceIdentity
 from clients.separator import SpeechSeparator
+from clients.separator_aio import AsyncSpeechSeparator
 
 
 def run(command: ModuleType, *words: object) -> int:
@@ -103,7 +105,7 @@ def test_the_enrolled_face_is_what_the_server_gets(url: str, fake: FakeTriton, i
 
 
 def test_a_face_and_an_identity_at_once_are_refused(url: str, identity: FaceIdentity) -> None:
-    with SpeechSeparator(url) as separator, pytest.raises(ValueError, match="each chooses the voice alone"):
+    with SpeechSeparator(url) as separator, pytest.raises(BadSetting, match="each chooses the voice alone"):
         separator.separate(noise(16_000), FACE, identity=identity, sample_rate_hz=16_000)
 
 
@@ -133,6 +135,27 @@ def test_an_identity_of_another_training_is_refused_though_the_contract_is_the_s
     assert "enroll the photo again" in caught.value.remedy
 
 
+def test_a_client_that_lives_longer_than_the_networks_weights_notices(identity: FaceIdentity) -> None:
+    fake = fake_separation()
+
+    async def later(url: str) -> FaceIdentity:
+        async with AsyncSpeechSeparator(url) as separator:
+            await separator.check(await separator.enroll(PORTRAIT))
+            fake.answers["facefilter_identity"] = other_network
+            with pytest.raises(ContractMismatch, match="has changed since"):
+                await separator.separate(noise(16_000), identity=identity, sample_rate_hz=16_000)
+            return await separator.enroll(PORTRAIT)
+
+    with serving(fake) as url, SpeechSeparator(url) as separator:
+        separator.check(identity)
+        of_asyncio = asyncio.run(later(url))
+        with pytest.raises(ContractMismatch, match="has changed since"):
+            separator.separate(noise(16_000), identity=identity, sample_rate_hz=16_000)
+        for made_later in (of_asyncio, separator.enroll(PORTRAIT)):
+            separator.check(made_later)
+            assert abs(np.dot(made_later.values, identity.values)) < 0.5
+
+
 def test_an_identity_of_the_same_network_in_half_precision_is_taken(identity: FaceIdentity) -> None:
     def rounded(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"identity": np.float32(np.float16(identity_of(inputs)["identity"]))}
@@ -146,6 +169,14 @@ class Canary:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (open, ("canary",))
+
+
+def of_type(kind: str, size: int, words: dict[str, str]) -> bytes:
+    """A file as safetensors makes it, of a type that NumPy may not know."""
+    described = {"dtype": kind, "shape": [4], "data_offsets": [0, 4 * size]}
+    behind = {**described, "data_offsets": [4 * size, 8 * size]}
+    head = json.dumps({"__metadata__": words, "identity": described, "probe": behind}).encode()
+    return len(head).to_bytes(8, "little") + head + bytes(8 * size)
 
 
 def test_what_is_no_identity_is_refused_and_nothing_in_it_is_run(
@@ -175,6 +206,10 @@ def test_what_is_no_identity_is_refused_and_nothing_in_it_is_run(
         else:
             save_file(content, path, metadata=words)
         with pytest.raises(BadInput, match="is not a face's identity"):
+            FaceIdentity.load(path)
+    for kind, size in (("BF16", 2), ("F8_E4M3", 1), ("F16", 2), ("I8", 1)):
+        path.write_bytes(of_type(kind, size, words))
+        with pytest.raises(BadInput, match=f"identity has the type {kind}, not F32"):
             FaceIdentity.load(path)
     save_file({"identity": vector, "probe": vector}, good, metadata={"format": "other"})
     with pytest.raises(BadInput, match="its format is 'other'"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from separation_parts import FACE, PORTRAIT, fake_separation, make_video, noise,
 
 from clients.errors import BadInput, ClientError, OutputFailed
 from clients.media.sound import load_sound
+from clients.media.sound_reader import PlainReader
 from clients.separator import SpeechSeparator
 from clients.separator_aio import AsyncSpeechSeparator
 
@@ -132,6 +135,60 @@ def test_a_failure_midway_leaves_what_was_there_and_nothing_else(recording: Path
 def test_a_folder_that_is_not_there_is_told(separator: SpeechSeparator, recording: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputFailed, match="absent"):
         separator.separate_file(recording, tmp_path / "absent" / "voice.wav", FACE, face_crop=True)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_places_that_nothing_can_be_moved_to_are_told_before_any_work(
+    recording: Path, tmp_path: Path, asynchronous: bool
+) -> None:
+    async def awaited(**places: Path) -> None:
+        async with AsyncSpeechSeparator("127.0.0.1:1") as separator:
+            await separator.separate_file(recording, face=FACE, face_crop=True, **places)
+
+    def waited(**places: Path) -> None:
+        with SpeechSeparator("127.0.0.1:1") as separator:  # where no server is
+            separator.separate_file(recording, face=FACE, face_crop=True, **places)
+
+    separate = (lambda **places: asyncio.run(awaited(**places))) if asynchronous else waited
+    voice, folder = tmp_path / "voice.wav", tmp_path / "folder"
+    folder.mkdir()
+    for places, said in (
+        ({"voice": voice, "plot": tmp_path / "absent" / "p.png"}, "absent: No such file or directory"),
+        ({"voice": voice, "video": folder}, "folder: what is there is not a file"),
+        ({"voice": voice, "plot": Path("/proc/p.png")}, "/proc/p.png: it is on another file system"),
+    ):
+        with pytest.raises(OutputFailed, match=said):
+            separate(**places)
+    assert names(tmp_path) == ["folder", "talk.wav"]
+
+
+@pytest.mark.parametrize("reads", [1, 4])
+def test_a_task_that_is_cancelled_while_a_file_is_read_says_so_and_leaves_nothing(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    """In the first pass, for the level, and in the second, for the voice."""
+    pieces, reading = PlainReader.pieces, threading.Semaphore(0)
+
+    def slow(reader: PlainReader) -> Iterator[np.ndarray]:
+        for piece in pieces(reader):
+            reading.release()
+            time.sleep(0.2)
+            yield piece
+
+    async def run(url: str) -> None:
+        async with AsyncSpeechSeparator(url) as separator:
+            task = asyncio.create_task(separator.separate_file(recording, tmp_path / "v.wav", FACE, face_crop=True))
+            for _ in range(reads):
+                await asyncio.to_thread(reading.acquire)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert names(tmp_path) == ["talk.wav"]
+
+    monkeypatch.setattr(PlainReader, "pieces", slow)
+    with serving(fake_separation()) as url:
+        asyncio.run(run(url))
+    assert names(tmp_path) == ["talk.wav"]
 
 
 def test_a_video_of_a_recording_without_pictures_is_refused(

@@ -14,7 +14,7 @@ import soundfile
 from fake_triton import serving
 from separation_parts import FACE, agreement_db, fake_separation, noise, wide_filter
 
-from clients.errors import BadInput
+from clients.errors import BadInput, BadSetting
 from clients.separator import SpeechSeparator
 from clients.separator_aio import AsyncSpeechSeparator
 
@@ -90,7 +90,7 @@ def test_a_known_level_gives_what_the_whole_gives(separator: SpeechSeparator) ->
     whole = separator.separate(sound, FACE, sample_rate_hz=16_000, face_crop=True).speech
     stream = separator.separate_stream([sound], FACE, sample_rate_hz=16_000, face_crop=True, level_rms=rms)
     assert agreement_db(np.concatenate([block.speech for block in stream]), whole) > 100
-    with pytest.raises(ValueError, match="level_rms is 0"):
+    with pytest.raises(BadSetting, match="level_rms is 0"):
         separator.separate_stream([sound], FACE, sample_rate_hz=16_000, face_crop=True, level_rms=0)
 
 

@@ -97,7 +97,7 @@ class FaceIdentity:
                 words = file.metadata() or {}
                 if words.get("format") != _FORMAT or not all(word in words for word in _WORDS):
                     raise _unusable(path, f"its format is {words.get('format')!r}, not {_FORMAT!r}")
-                values, probe = (_vector(path, name, file.get_tensor(name)) for name in ("identity", "probe"))
+                values, probe = (_vector(path, file, name) for name in ("identity", "probe"))
         except SafetensorError as error:
             raise _unusable(path, printable(str(error))) from None
         if len(values) != len(probe):
@@ -141,10 +141,14 @@ def probe_picture(size: int) -> Picture:
     return np.asarray(np.round(127.5 + 127.5 * np.stack(waves, axis=-1)), np.uint8)
 
 
-def _vector(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+def _vector(path: Path, file: Any, name: str) -> NDArray[np.float32]:
     """A vector of length 1, checked."""
-    if values.dtype != np.float32 or values.ndim != 1 or not np.isfinite(values).all():
-        raise _unusable(path, f"{name} has shape {values.shape} and type {values.dtype}, or is not finite")
+    kind = file.get_slice(name).get_dtype()
+    if kind != "F32":  # NumPy has no word for some of the others
+        raise _unusable(path, f"{name} has the type {kind}, not F32")
+    values = file.get_tensor(name)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise _unusable(path, f"{name} has shape {values.shape}, or is not finite")
     length = float(np.linalg.norm(values))
     if not 0.99 < length < 1.01:
         raise _unusable(path, f"{name} has a length of {length:.3f} instead of 1")

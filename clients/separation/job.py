@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.errors import BadSetting
 from clients.media.picture import Picture
 from clients.media.sound import Samples, Sound, SoundReader, load_sound
 from clients.separation.identity import FaceIdentity
@@ -39,11 +40,16 @@ class SpeakerChoice:
 
         Raises:
             BadInput: no face, or several and none chosen.
-            ValueError: a face and an identity.
+            BadSetting: a face and an identity.
         """
         if self.identity is not None:
             if self.face is not None:
-                raise ValueError("a face and an identity were given; each chooses the voice alone")
+                raise BadSetting(
+                    "A face and an identity were given",
+                    "one of them",
+                    "each chooses the voice alone",
+                    "leave one of them out",
+                )
             return self.identity
         return find_portrait(mixture, self.face, self.face_index, self.face_crop)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.errors import BadInput
+from clients.errors import BadInput, BadSetting
 from clients.media import limits
 from clients.media.sound import Samples, mono_of
 from clients.media.sound_reader import require_finite
@@ -68,7 +68,7 @@ def live_stream(model: SeparationModel, speaker: Speaker, rate_hz: int, level_rm
         level_rms: RMS of the sound, where it is known.
 
     Raises:
-        ValueError: a level that is no number above 0.
+        BadSetting: a level that is no number above 0.
     """
     level: FixedLevel | RunningLevel
     if level_rms is None:
@@ -77,5 +77,7 @@ def live_stream(model: SeparationModel, speaker: Speaker, rate_hz: int, level_rm
     elif 0 < level_rms < float("inf"):
         level = FixedLevel(model.mixture_rms / level_rms)
     else:
-        raise ValueError(f"level_rms is {level_rms}; wanted a number above 0")
+        raise BadSetting(
+            f"level_rms is {level_rms}", "a number above 0", "the sound is brought to one level by it", "leave it out"
+        )
     return VoiceStream(model, tensors_of(speaker, model), rate_hz, level)

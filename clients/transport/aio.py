@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from clients.contract import ServedModel
+from clients.tasks import end_all
 from clients.transport.address import DEFAULT_URL, Address
 from clients.transport.aio_wire import AsyncGrpcWire, AsyncHttpWire
 from clients.transport.enquiry import Enquiry
@@ -72,7 +73,7 @@ class AsyncConnection:
     async def close(self) -> None:
         """Give the channels back; unfinished requests are cancelled."""
         self._fleet.closed = True
-        await _end(self._probes)
+        await end_all(self._probes)
         for endpoint in self._fleet.endpoints:
             await endpoint.wire.close()
 
@@ -158,7 +159,7 @@ class AsyncConnection:
             while underway:
                 yield await _first(underway)
         finally:
-            await _end(underway)
+            await end_all(underway)
 
     async def _ask(self, endpoint: Endpoint[AsyncWire], model: str, timeout_s: float) -> None:
         """Hear what an endpoint serves; CallFailed where it does not answer or does not fit."""
@@ -188,14 +189,6 @@ async def _first(underway: deque[asyncio.Task[Answer]]) -> Answer:
         if underway[0].done():
             return underway.popleft().result()
         await asyncio.wait([task for task in underway if not task.done()], return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    ended = list(tasks)
-    for task in ended:
-        task.cancel()
-    await asyncio.gather(*ended, return_exceptions=True)
 
 
 async def _each(requests: Iterable[Tensors] | AsyncIterable[Tensors]) -> AsyncIterator[Tensors]:
