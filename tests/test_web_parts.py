@@ -12,10 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from clients.errors import BadInput, BadSetting, ServerUnavailable
 from clients.extras import MissingExtra
@@ -24,6 +28,7 @@ from clients.web.command import require_host, run
 from clients.web.facts import clock, facts_html
 from clients.web.messages import Upload, explain, require_upload, warnings_html
 from clients.web.sessions import Sessions, private_folder
+from clients.web.site import Site
 
 
 @pytest.fixture
@@ -201,10 +206,17 @@ def test_the_commands_options_become_the_pages_fields() -> None:
     assert "/tmp" not in warnings_html(["/tmp/0a1b/a.wav is short"], Upload(Path("/tmp/0a1b/a.wav"), "a.wav"))
 
 
-def test_what_nobody_expected_shows_no_traceback_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    html = explain(KeyError("secret"))
+def test_what_nobody_expected_shows_no_traceback_and_is_logged(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    gone = tmp_path / "secret.wav"
+    try:
+        gone.read_bytes()
+    except FileNotFoundError as error:
+        html = explain(error)
     assert "unexpected" in html and "secret" not in html and "Traceback" not in html
-    assert "unexpected KeyError" in caplog.text
+    assert "unexpected FileNotFoundError" in caplog.text and "in test_what_nobody_expected" in caplog.text
+    assert str(gone) not in caplog.text, "the log names an upload"
 
 
 def test_an_upload_that_is_gone_is_said_so(tmp_path: Path) -> None:
@@ -248,6 +260,19 @@ def test_a_taken_port_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> No
     assert "cannot be listened on" in capsys.readouterr().err
 
 
+def test_what_cannot_be_right_is_said_before_the_page_is_served(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import avedge
+
+    monkeypatch.setattr("clients.web.site.Site", None)  # whoever makes one fails
+    for words in (["--url", "127.0.0.1:port"], ["--tls-ca", "/nowhere/ca.pem"], ["--port", "x"]):
+        with suppress(SystemExit):
+            assert avedge.main(["web", "--port", "0", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and all(word in said.err for word in ("'127.0.0.1:port'", "ca.pem", "invalid port value"))
+
+
 def test_without_gradio_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)  # as where it is not installed
     with pytest.raises(MissingExtra, match=r"avedge\[web\]"):
@@ -273,6 +298,33 @@ def away(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         process.terminate()
 
 
+def mounted(site: Site) -> tuple[Any, Any]:
+    """Gradio's own application within a site, and its page."""
+    (gradio,) = (route.app for route in site._app.routes if hasattr(getattr(route, "app", None), "state_holder"))
+    return gradio, gradio.get_blocks()
+
+
+@pytest.fixture
+def site(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    for variable in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(variable, "")  # so that they are given back
+    with Site({"url": "127.0.0.1:9"}, examples=temporary / "none", host="127.0.0.2") as site:
+        yield site
+
+
+def test_what_a_page_showed_is_forgotten_when_it_is_closed(site: Site) -> None:
+    gradio, page = mounted(site)
+    assert gradio.state_holder["anna"] is not gradio.state_holder["ben"]
+    (leave,) = (event.fn for event in page.fns.values() if any(target[1] == "unload" for target in event.targets))
+    leave(SimpleNamespace(session_hash="anna"))
+    assert set(gradio.state_holder.session_data) == {"ben"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.0.0.2"])
+def test_the_page_answers_to_the_address_that_it_listens_on(site: Site, host: str) -> None:
+    assert TestClient(site._app, base_url=f"http://{host}:7860").get("/").status_code == 200
+
+
 def answer(port: int, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request(method, path, headers=headers)
@@ -288,6 +340,13 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere(away: int) -> None:
 
 def test_another_name_for_this_machine_is_refused(away: int) -> None:
     assert answer(away, "GET", "/", Host="elsewhere.example").status == 400
+
+
+@pytest.mark.parametrize(("origin", "taken"), [("cross-site", False), ("same-site", False), ("same-origin", True)])
+def test_what_another_sites_page_sends_is_refused(away: int, origin: str, taken: bool) -> None:
+    said = answer(away, "POST", "/gradio_api/upload", **{"Sec-Fetch-Site": origin})
+    assert (said.status != 403) == taken
+    assert answer(away, "GET", "/", **{"Sec-Fetch-Site": origin}).status == 200, "a link may lead here"
 
 
 def test_files_beside_the_uploads_are_not_served(away: int, root: Path) -> None:

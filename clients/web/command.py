@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from clients.commands.options import add_server_arguments, server_of
 from clients.errors import BadSetting
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge web`."""
     group = parser.add_argument_group("page")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
-    group.add_argument("--port", type=_port, default=_PORT, help="%(default)s; 0 chooses a free one")
+    group.add_argument("--port", type=port, default=_PORT, help="%(default)s; 0 chooses a free one")
     group.add_argument("--allow-remote", action="store_true", help="let --host be an address that others reach")
     group.add_argument("--open", action="store_true", help="open the page in the browser")
     group.add_argument(
@@ -41,15 +43,21 @@ def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; 0 then.
 
     Raises:
-        BadSetting: an address that may not be listened on, or a port that is taken.
+        BadSetting: an address that may not be listened on, a port that is taken, or a server's address or certificate
+            that cannot be right.
         MissingExtra: Gradio is not installed.
     """
     require_host(args.host, args.allow_remote)
+    server = server_of(args)
+    _require_server(server)
     listening = _listen(args.host, args.port)
     from clients.web.site import Site
 
     public = not _is_loopback(args.host)
-    with listening, Site(server_of(args), examples=args.examples, public=public, debug=args.debug) as site:
+    with (
+        listening,
+        Site(server, examples=args.examples, host=args.host, public=public, debug=args.debug) as site,
+    ):
         address = f"http://{_in_url(args.host)}:{listening.getsockname()[1]}"
         sys.stdout.write(f"The page: {address}  (server {args.url}). Ctrl-C stops.\n")
         sys.stdout.flush()
@@ -75,6 +83,13 @@ def require_host(host: str, allowed: bool) -> None:
     sys.stderr.write(f"Warning: {host} can be reached by other machines; the page has no login and no encryption.\n")
 
 
+def _require_server(server: Mapping[str, Any]) -> None:
+    """Refuse now what would be refused at every question; nobody is asked yet."""
+    from clients.counter import CrowdCounter
+
+    CrowdCounter(**server).close()
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -84,13 +99,13 @@ def _is_loopback(host: str) -> bool:
         ) from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, number: int) -> socket.socket:
     """The socket, taken before anything is loaded, so that a taken port is said at once."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise BadSetting(
-            f"Port {port} of {host} cannot be listened on: {error.strerror or error}",
+            f"Port {number} of {host} cannot be listened on: {error.strerror or error}",
             "a free port",
             "the page is served there",
             "give another --port (0 chooses a free one), or stop what holds it",
@@ -101,8 +116,9 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"{port} is no port; wanted 1 to 65535, or 0 for a free one")
-    return port
+def port(text: str) -> int:
+    """A port's number; the function's name is in the message for what is none."""
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is no port; wanted 1 to 65535, or 0 for a free one")
+    return number

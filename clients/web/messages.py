@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -54,8 +55,9 @@ def missing(what: str, do: str) -> BadInput:
 def explain(error: Exception, *uploads: Upload | None) -> str:
     """An error as HTML for people; paths on this machine are replaced by the files' own names."""
     if not isinstance(error, ClientError):
-        # Nothing of the input is logged: its name and its content are its owner's.
-        logger.error("unexpected %s in the web page", type(error).__name__, exc_info=error)
+        # Where it was, and not what the error says: that may name an upload, which is its owner's affair.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("unexpected %s in the web page, at\n%s", type(error).__name__, where)
         return alert(
             "Something unexpected went wrong here", ["Try again; the other users of this page are unaffected."]
         )

@@ -61,6 +61,8 @@ def build_page(asking: Asking, examples: Path) -> gr.Blocks:
 
         def leave(request: gr.Request) -> None:
             asking.sessions.forget(owner(request))
+            # Gradio would keep what the page showed, photos among it, for as long as the command runs.
+            page.state_holder.session_data.pop(owner(request), None)
 
         page.unload(leave)
     asking.sessions.spare_what_is_there()

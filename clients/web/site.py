@@ -47,12 +47,22 @@ class Site:
     Args:
         server: what the clients' constructors take: where the server is, and how it is spoken to.
         examples: folder with the demonstration's samples to offer; may be absent.
+        host: address that is listened on, by which the page may be asked for beside this machine's usual names.
         public: other machines may ask, under whatever name they know this one by.
         debug: let the web server say what goes wrong within it.
     """
 
-    def __init__(self, server: Mapping[str, Any], *, examples: Path, public: bool, debug: bool = False) -> None:
-        self._server, self._examples, self._public, self._debug = server, examples, public, debug
+    def __init__(
+        self,
+        server: Mapping[str, Any],
+        *,
+        examples: Path,
+        host: str = "127.0.0.1",
+        public: bool = False,
+        debug: bool = False,
+    ) -> None:
+        self._server, self._examples, self._debug = server, examples, debug
+        self._hosts = ["*"] if public else [*_HOSTS, host]
 
     def __enter__(self) -> Site:
         with ExitStack() as stack:
@@ -103,7 +113,8 @@ class Site:
 
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         # Another name than ours is another page's, made to lead to this machine (DNS rebinding).
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["*"] if self._public else _HOSTS)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=self._hosts)
+        app.add_middleware(_OwnPageAlone)
         app.add_middleware(_Headers)
         page = build_page(Asking(self._server, sessions), self._examples)
         gradio.mount_gradio_app(
@@ -123,6 +134,22 @@ class Site:
             js=SCRIPT.read_text(encoding="utf-8"),
         )
         return app
+
+
+class _OwnPageAlone:
+    """ASGI middleware: what another site's page lets a visitor's browser send, such as uploads, is refused."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass on what reads, and what our own page or no page at all sends; browsers say themselves which it is."""
+        from starlette.responses import PlainTextResponse
+
+        reads = scope["type"] != "http" or scope["method"] in ("GET", "HEAD")
+        origin = b"none" if reads else dict(scope["headers"]).get(b"sec-fetch-site", b"none")
+        refusal = PlainTextResponse("Only the page itself may send", status_code=403)
+        await (self._app if origin in (b"none", b"same-origin") else refusal)(scope, receive, send)
 
 
 class _Headers:
