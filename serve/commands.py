@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repository", type=Path, default=Path("model_repository"), help="the model repository (%(default)s)"
     )
     parser.add_argument("--target", choices=_TARGETS, default=_TARGETS[0], help="what runs the models (%(default)s)")
-    for name, port in _PORTS.items():
+    for name, usual in _PORTS.items():
         parser.add_argument(
-            f"--{name}-port", type=_port, default=port, metavar="PORT", help="%(default)s; 0 chooses a free one"
+            f"--{name}-port", type=port, default=usual, metavar="PORT", help="%(default)s; 0 chooses a free one"
         )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument(
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the server's log there")
     parser.add_argument(
-        "--startup-timeout", type=float, default=120, metavar="SECONDS", help="until all is ready (%(default)s)"
+        "--startup-timeout", type=seconds, default=120, metavar="SECONDS", help="until all is ready (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="when ready, print one JSON object instead of one line")
 
@@ -97,11 +97,20 @@ def run(args: argparse.Namespace) -> int:
             return 0
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"{port} is no port; wanted 1 to 65535, or 0 for a free one")
-    return port
+def port(text: str) -> int:
+    """A port's number; the function's name is in the message for what is none."""
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is no port; wanted 1 to 65535, or 0 for a free one")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time, likewise."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
 
 
 def _tls(args: argparse.Namespace) -> ServerTls | None:

@@ -95,7 +95,7 @@ def check_release(models: Sequence[ServedModel], container_image: str) -> str:
         for version in () if model.is_ensemble else model.versions:
             facts = read_engine_manifest(model.folder / str(version) / MANIFEST_FILE)
             of_release.setdefault(str(facts.get("library_version")), []).append(model.name)
-            flags.update(facts.get("flags", ()))
+            flags.update(facts.get("flags") or ())
     if len(of_release) != 1:
         listed = "; ".join(f"{release}: {', '.join(names)}" for release, names in sorted(of_release.items()))
         raise ServeError(
@@ -104,9 +104,9 @@ def check_release(models: Sequence[ServedModel], container_image: str) -> str:
             EXIT_MISMATCH,
         )
     release = next(iter(of_release))
-    wanted = _major_in(container_image)
-    older_but_compatible = "VERSION_COMPATIBLE" in flags and int(release.split(".")[0]) < (wanted or 0)
-    if wanted is not None and int(release.split(".")[0]) != wanted and not older_but_compatible:
+    major, wanted = release.split(".")[0], _major_in(container_image)
+    older_but_compatible = "VERSION_COMPATIBLE" in flags and major.isdecimal() and int(major) < (wanted or 0)
+    if wanted is not None and major != str(wanted) and not older_but_compatible:
         raise ServeError(
             f"The engines were built by TensorRT {release}; wanted {wanted}.x, which {container_image} has, because an "
             "engine is loaded by the release that built it alone. Build them in that container: avedge build.",

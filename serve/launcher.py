@@ -267,7 +267,8 @@ class EmbeddedTriton:
             if time.monotonic() > deadline:
                 raise ServeError(
                     f"The server was not ready after {self._startup_timeout_s:g} s; wanted all {len(self.models)} "
-                    "models loaded by then. Give it longer on a slow machine. The end of its log:\n" + self._log_end()
+                    "models loaded by then. Give it longer on a slow machine (avedge serve "
+                    "--startup-timeout). The end of its log:\n" + self._log_end()
                 )
             time.sleep(_POLL_S)
 

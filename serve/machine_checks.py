@@ -127,8 +127,9 @@ def engine_check(repository: Path, found: Sequence[str]) -> Check:
 
 def _newest_engines(repository: Path) -> list[Path]:
     """Each model's newest engine manifest."""
+    versions = [path for path in repository.glob(f"*/[1-9]*/{MANIFEST_FILE}") if path.parent.name.isdecimal()]
     newest: dict[str, Path] = {}
-    for path in sorted(repository.glob(f"*/[1-9]*/{MANIFEST_FILE}"), key=lambda path: int(path.parent.name)):
+    for path in sorted(versions, key=lambda path: int(path.parent.name)):
         newest[path.parent.parent.name] = path
     return list(newest.values())
 

@@ -91,6 +91,7 @@ def engines(tmp_path: Path, **gpus: str) -> Path:
 def test_engines_must_be_for_the_gpu_that_is_here(tmp_path: Path) -> None:
     repository = engines(tmp_path, crowd_v="NVIDIA L4", crowd_av="NVIDIA L4")
     here = ["NVIDIA L4, 580.12, 23034 MiB"]
+    shutil.copytree(repository / "crowd_v" / "2", repository / "crowd_v" / "2.kept")  # no version's name
     check = machine_checks.engine_check(repository, here)
     assert check.ok and check.detail == "2 by TensorRT 10.16.1 for NVIDIA L4"
     assert "not in this machine" in machine_checks.engine_check(repository, ["NVIDIA L40, 580, 1 MiB"]).detail

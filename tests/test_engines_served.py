@@ -115,6 +115,13 @@ def test_engines_of_another_release_than_the_containers_are_refused(tmp_path: Pa
     assert check_release(models, "registry.example/triton:own") == "10.3.0"  # nothing can be known of it
 
 
+@pytest.mark.parametrize("version", [None, "eleven"])
+def test_an_engine_that_names_no_release_is_refused(tmp_path: Path, version: str | None) -> None:
+    add_engine(tmp_path, "one", library_version=version, flags=None)
+    models = checks.check_repository(tmp_path, "tensorrt")
+    assert f"built by TensorRT {version}; wanted 11.x" in refusal(lambda: check_release(models, IMAGE))
+
+
 def test_an_engine_made_for_newer_releases_may_go_into_their_container(tmp_path: Path) -> None:
     add_engine(tmp_path, "one", library_version="10.16.1.11", flags=["STRONGLY_TYPED", "VERSION_COMPATIBLE"])
     assert check_release(checks.check_repository(tmp_path, "tensorrt"), IMAGE) == "10.16.1.11"

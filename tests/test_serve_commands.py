@@ -44,6 +44,13 @@ def test_a_host_that_is_no_address_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_a_port_that_is_none_is_refused(port: str) -> None:
+def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parsed(f"--grpc-port={port}")
+    assert "_port" not in capsys.readouterr().err.split("argument")[1]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(seconds: str) -> None:
+    with pytest.raises(SystemExit):
+        parsed(f"--startup-timeout={seconds}")
