@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from perf.bare_runtime import open_session
 from perf.closed_loop import Rates, closed_loop
 from perf.errors import PerfError
-from perf.inputs import Request
 
-Array = NDArray[Any]
-Tensors = dict[str, Array]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from perf.inputs import Request
+
+    Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ class _Cached:
         self._answers: dict[int, Tensors] = {}
 
     def __call__(self, known: Tensors) -> Tensors:
+        import numpy as np
+
         rows = [self._row(known, index) for index in range(len(known[self._inputs[0]]))]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
@@ -133,6 +135,8 @@ def load(ensemble: BareEnsemble, way: Way, requests: Sequence[Request], seconds:
     Returns:
         Requests per second and the batches' latencies.
     """
+    import numpy as np
+
     turns = range(len(requests))
     batches = [
         {

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     import onnxruntime
+    from numpy.typing import NDArray
 
-Array = NDArray[Any]
+    Array = NDArray[Any]
+
 _PROFILED_RUNS, _PROFILED_S = 20, 3.0  # whichever ends first
 # What ONNX Runtime's optimiser makes of the operations that a graph has.
 _ORIGIN = {"FusedConv": "Conv", "FusedMatMul": "MatMul", "FusedGemm": "Gemm", "QLinearConv": "Conv"}
@@ -75,6 +74,8 @@ def shapes_of(session: onnxruntime.InferenceSession, batch: int, length: int) ->
 
 def random_inputs(shapes: Mapping[str, tuple[int, ...]], uint8: Sequence[str], seed: int = 0) -> dict[str, Array]:
     """Inputs for timing: pictures of grain, magnitudes and sounds that are nowhere negative."""
+    import numpy as np
+
     draw = np.random.default_rng(seed)
     return {
         name: draw.integers(0, 256, shape, dtype=np.uint8)

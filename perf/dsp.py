@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from perf.bare_runtime import core_count
 from perf.closed_loop import percentile
 from perf.dsp_forms import OURS, Form, Forms
@@ -207,6 +205,8 @@ def _comparison(
 
 def _errors(forms: Forms, iterations: tuple[int, ...], samples: int) -> dict[str, dict[str, float]]:
     """Error in dB of every form, by output."""
+    import numpy as np
+
     from perf.dsp_contenders import crowd_log_mel, draw_problem, error_db, reference
 
     problem = draw_problem(2, samples)

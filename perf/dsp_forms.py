@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from perf.bare_runtime import open_session
 from perf.errors import PerfError
 from train.settings import GRIFFIN_LIM_ITERATIONS
@@ -32,6 +30,7 @@ class Forms:
 
     def of(self, name: str, iterations: int | None = None) -> dict[str, Form]:
         """Ways to run a served model, by what they are called; each takes and gives arrays, the last output alone."""
+        import numpy as np
         import torch
 
         graph, script = self._contents(name, iterations)
@@ -68,6 +67,8 @@ class Forms:
 
 
 def _by_onnx(graph: bytes, threads: int) -> Form:
+    import numpy as np
+
     # As served; and threads that spin would take their core from the next contender.
     session = open_session(graph, threads, spinning=False)
     names = [value.name for value in session.get_inputs()]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perf import inputs
-from perf.inputs import Request
 
 if TYPE_CHECKING:
     from clients.transport.connection import Connection
+    from perf.inputs import Request
 
 REQUESTS = 10
 

@@ -12,18 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clients.contract import ANY_LENGTH, ServedModel
 from perf import media
 from perf.errors import PerfError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from clients.transport.connection import Connection
 
-Array = NDArray[Any]
-Request = dict[str, Array]  # one item per input, without the batch
+    Array = NDArray[Any]
+    Request = dict[str, Array]  # one item per input, without the batch
 
 MOST_REQUESTS = 16  # distinct ones; perf_analyzer takes them in turn
 _DTYPES = {"FP32": "<f4", "UINT8": "u1"}  # perf_analyzer reads little-endian, row-major
@@ -137,6 +136,8 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 
 def _check_shapes(ensemble: ServedModel, requests: Sequence[Request]) -> None:
+    import numpy as np
+
     for tensor in ensemble.inputs:
         for request in requests:
             array = request[tensor.name]
@@ -161,6 +162,8 @@ def clip_seconds(ensemble: ServedModel, request: Request) -> float | None:
 
 def write_input_data(path: Path, requests: Sequence[Request]) -> None:
     """Write requests as perf_analyzer's JSON: raw bytes in base64, with the shape of one item."""
+    import numpy as np
+
     data = [
         {
             name: {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-# The clients' media libraries are loaded when they are used: a measurement's --help does not wait for them.
-Array = NDArray[Any]
+    Array = NDArray[Any]
+# numpy and the clients' media libraries are loaded when they are used: a measurement's --help does not wait for them.
 
 
 def read_sound(path: Path, rate_hz: int) -> Array:
@@ -34,6 +34,8 @@ def cut(sound: Array, length: int) -> list[Array]:
 
 def at_level(sound: Array, rms: float) -> Array:
     """The sound brought to an RMS; silence stays silence."""
+    import numpy as np
+
     from clients.media.sound import gain_to
 
     return np.asarray(sound * gain_to(sound, rms), np.float32)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from tritonclient.utils import InferenceServerException
+from typing import TYPE_CHECKING, Any
 
 from perf.errors import PerfError
 from perf.results import ModelShare
+
+if TYPE_CHECKING:
+    from tritonclient.utils import InferenceServerException
 
 _CALL_S = 20.0  # deadline of one question to the server
 _NS_PER_MS = 1e6
@@ -31,6 +32,7 @@ class Server:
             PerfError: It does not answer or is not ready (5).
         """
         import tritonclient.grpc as triton  # gRPC takes a moment to load, and --help does not wait for it
+        from tritonclient.utils import InferenceServerException
 
         from clients.transport.connection import Connection, channel_options
 
@@ -78,6 +80,8 @@ class Server:
         Raises:
             PerfError: The server gives none.
         """
+        from tritonclient.utils import InferenceServerException
+
         found = {}
         for model in models:
             try:
@@ -96,6 +100,8 @@ class Server:
         return str(config.platform or config.backend)
 
     def _config(self, model: str) -> Any:
+        from tritonclient.utils import InferenceServerException
+
         try:
             return self._triton.get_model_config(model, client_timeout=_CALL_S).config
         except InferenceServerException as error:

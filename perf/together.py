@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from perf import media
 from perf.served import Server
 
@@ -27,6 +25,8 @@ def measure(server: Server, samples: Path, progress: Callable[[str], None]) -> d
     Returns:
         For each, its seconds, and for each model requests, executions, average batch and cache hits.
     """
+    import numpy as np
+
     from clients import CrowdCounter, SpeechSeparator
 
     progress(f"together: a recording of {RECORDING_S} s and a picture of {TILES} x {TILES} tiles")

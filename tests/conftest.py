@@ -23,6 +23,23 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # where a test loads ONNX R
 # A shell starts background jobs deaf to Ctrl-C, and processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The files with the longest tests, longest first: begun last, they would leave the other process without work.
+LONGEST = (
+    "test_readme.py",
+    "test_perf_peers.py",
+    "test_own_weights.py",
+    "test_web_page.py",
+    "test_perf_limit.py",
+    "test_publish.py",
+    "test_voxceleb2_commands.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    turns = {name: turn for turn, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path.name, len(turns)))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from perf import analyzer_output
 from perf.analyzer import find_analyzer
 from perf.errors import PerfError
-from perf.inputs import Request, write_input_data
+from perf.inputs import write_input_data
 from perf.results import ClientView
+
+if TYPE_CHECKING:
+    from perf.inputs import Request
 
 _WINDOWS = 3
 _ACCEPT_ANY_PERCENT = 100_000  # as in perf.measure: it is to end after three windows, with figures
