@@ -153,7 +153,16 @@ def main(argv: list[str] | None = None) -> int:
 
         complete(build_parser)
     _prepare_streams()
-    words = sys.argv[1:] if argv is None else argv
+    try:
+        code = _code_of(sys.argv[1:] if argv is None else argv)
+    except SystemExit as ended:
+        _leave_threads(ended.code)
+        raise
+    _leave_threads(code)
+    return code
+
+
+def _code_of(words: list[str]) -> int:
     try:
         return _carry_out(words)
     except KeyboardInterrupt:
@@ -196,6 +205,21 @@ def _prepare_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
+
+
+def _leave_threads(code: object) -> None:
+    """End here where a run that was broken off has left threads at work.
+
+    An interpreter that goes while a library is at work in one takes the process with it, with a signal in place of the
+    exit code.
+    """
+    workers = sys.modules.get("clients.commands.workers")
+    if workers is None or workers.all_ended():
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else EXIT_UNEXPECTED)
 
 
 def _explain(error: Exception) -> int:

@@ -118,6 +118,19 @@ def test_ends_within_two_seconds_when_told_to_and_leaves_what_is_whole(
     assert visible(tmp_path / "out") == ["t0.length", "t0.upper.txt"] and hidden(tmp_path / "out") == [".avedge"]
 
 
+def test_a_library_that_is_at_work_in_a_thread_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    inputs = written(tmp_path, **{f"t{number}": "text" for number in range(3)})
+    run(inputs[0], "-o", tmp_path / "out")
+    for _ in range(3):
+        process = start(*inputs, "-o", tmp_path / "out", "--see", 60, "--jobs", 3, "--json")
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["status"] == "skipped"
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, "terminate called" in err) == (130, False)
+
+
 def test_a_file_that_may_grow_no_further_leaves_nothing(tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for a disk that fills up: writing fails midway, with EFBIG instead of ENOSPC."""
 

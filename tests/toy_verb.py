@@ -26,6 +26,7 @@ FAILURES = {"bad": BadInput, "away": ServerUnavailable, "late": Timeout}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", type=Path)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds that each text takes (%(default)g)")
+    parser.add_argument("--see", type=float, default=0.0, help="seconds that OpenCV works on each (%(default)g)")
     parser.add_argument("--bytes", type=int, default=0, help="written on top of each text (%(default)s)")
     add_batch_arguments(parser, "out")
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         for part in range(10):
             tell_part(part, 10)
             time.sleep(args.delay / 10)
+        _see(args.see)
         (staging / "length").write_text(str(len(text)))
         return Report(
             f"{len(text)} letters", {"letters": len(text)}, {"total": args.delay}, (),
@@ -50,6 +52,16 @@ def run(args: argparse.Namespace) -> int:
 
     batch = batch_of(args, "toy", (UPPER, LENGTH), Kinds("text", frozenset({".txt"})))
     return batch.run(args.inputs, work, lambda: {"case": "upper"})
+
+
+def _see(seconds: float) -> None:
+    if seconds:
+        import cv2
+        import numpy as np
+
+        end, picture = time.monotonic() + seconds, np.zeros((500, 500, 3), np.uint8)
+        while time.monotonic() < end:
+            cv2.GaussianBlur(picture, (0, 0), 5)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import queue
 import threading
 import time
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 _PATIENCE_S = 0.6  # for threads to end by themselves when the run is broken off, and once more when all is closed
+_left_behind: list[threading.Thread] = []
 
 
 class Workers(Generic[Item, Outcome]):
@@ -79,10 +79,16 @@ class Workers(Generic[Item, Outcome]):
         with self._deciding:
             self._left = True
         _join(threads)
-        if any(thread.is_alive() for thread in threads):
-            # Until then the client is closed, which ends what they wait for. An interpreter that goes while a library
-            # is at work takes the process with it, with a signal in place of the exit code.
-            atexit.register(_join, threads)
+        _left_behind.extend(thread for thread in threads if thread.is_alive())
+
+
+def all_ended() -> bool:
+    """Whether no thread of a run that was broken off is at work any more; waits a moment for them.
+
+    To be asked when the client is closed, which ends what they wait for.
+    """
+    _join(_left_behind)
+    return not any(thread.is_alive() for thread in _left_behind)
 
 
 def _join(threads: list[threading.Thread]) -> None:
