@@ -192,17 +192,29 @@ def test_the_certificates_are_for_what_they_should_be(tmp_path: Path) -> None:
         assert name in text
 
 
-def test_a_second_run_keeps_the_authority_and_one_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_a_second_run_keeps_the_authority_and_one_that_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_certificates(tmp_path / "new")
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     make_certificates(folder, "other.example")
     after = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert set(before) == set(after) == {"ca.key", "ca.pem", "server.key", "server.pem", "client.key", "client.pem"}
     assert {name for name in before if before[name] == after[name]} == {"ca.key", "ca.pem"}
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     with pytest.raises(subprocess.CalledProcessError):
         make_certificates(folder, "no,such=name,x")
+    assert not list((tmp_path / "temporary").iterdir()), "keys are left behind"
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == after
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "server.pem", folder / "server.key")
+
+
+def test_a_first_run_that_fails_leaves_no_half_authority(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        make_certificates(tmp_path / "new", days=0)
+    assert not list((tmp_path / "new").iterdir())
+    assert (make_certificates(tmp_path / "new") / "server.pem").is_file()
 
 
 def test_files_that_do_not_belong_together_are_refused_before_the_start(certificates: Path, tmp_path: Path) -> None:

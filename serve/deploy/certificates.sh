@@ -21,18 +21,22 @@ for name in "$@"; do
     if [[ $name =~ ^[0-9.]+$|: ]]; then names+=",IP:$name"; else names+=",DNS:$name"; fi
 done
 
+new=$(mktemp --directory)
+trap 'rm -rf "$new"' EXIT # it holds keys
+
 new_key() { openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$1"; }
 
 if [[ ! -e ca.key ]]; then
-    new_key ca.key
-    openssl req -x509 -new -key ca.key -sha256 -days "$((days * 10))" -out ca.pem -subj "/CN=avedge private authority" \
+    new_key "$new/key"
+    openssl req -x509 -new -key "$new/key" -sha256 -days "$((days * 10))" -out "$new/pem" -subj "/CN=avedge private authority" \
         -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign"
+    mv "$new/pem" ca.pem
+    mv "$new/key" ca.key # last: who has it has the certificate too
 fi
 
 # name of the files, subject, what the certificate is for, more extensions; replaces key and certificate together
 signed() {
-    local new said
-    new=$(mktemp --directory)
+    local said
     new_key "$new/key"
     openssl req -new -key "$new/key" -subj "/CN=$2" -out "$new/request"
     said=$(openssl x509 -req -in "$new/request" -CA ca.pem -CAkey ca.key -set_serial "0x$(openssl rand -hex 16)" -sha256 \
@@ -41,7 +45,6 @@ signed() {
         { printf '%s\n' "$said" >&2 && exit 1; }
     mv "$new/key" "$1.key"
     mv "$new/pem" "$1.pem"
-    rm -r "$new"
 }
 
 signed server "avedge server" serverAuth "subjectAltName=$names"
