@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,6 +168,44 @@ def test_bash_completes(root: Path, line: str, offered: list[str]) -> None:
 def test_bash_completes_names_of_files(root: Path, tmp_path: Path) -> None:
     (tmp_path / "meeting.wav").touch()
     assert completed(root, f"avedge separate {tmp_path}/mee") == [f"{tmp_path}/meeting.wav"]
+
+
+# Without its line editor: the function that Tab calls, with the editor's variables, and what it would show.
+ZSH = r"""
+    eval "$(avedge completion zsh)"
+    [[ $_comps[avedge] == _python_argcomplete ]] || exit 1
+    _describe() { print -rl -- ${(P)2} }
+    BUFFER=$1 CURSOR=${#1} words=(avedge)
+    _python_argcomplete
+"""
+FISH = 'avedge completion fish | source; complete -C "$argv[1]"'
+SHELLS = {"zsh": ["zsh", "-f", "-c", ZSH, "zsh"], "fish": ["fish", "--no-config", "-c", FISH]}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("avedge se", ["separate", "serve"]),
+        ("avedge count a.jpg --over", ["--overwrite"]),
+        ("avedge serve --target ", ["onnxruntime", "tensorrt", "torchscript"]),
+    ],
+)
+def test_zsh_and_fish_complete(root: Path, tmp_path: Path, shell: str, line: str, offered: list[str]) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    found = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*SHELLS[shell], line], cwd=root, env=os.environ | found, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert sorted(re.split(r"[:\t]", word)[0].strip() for word in done.stdout.splitlines()) == offered
+
+
+def test_the_script_for_zsh_starts_its_completion_where_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert avedge.main(["completion", "zsh"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "#compdef avedge" and "|| { autoload -Uz compinit && compinit -i }" in lines[1]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

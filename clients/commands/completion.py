@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 
 SHELLS = ("bash", "zsh", "fish")
+_ZSH_BEGIN = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }"  # a plain zsh completes nothing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,11 @@ def run(args: argparse.Namespace) -> int:
     """Print the script."""
     import argcomplete
 
-    sys.stdout.write(argcomplete.shellcode(["avedge"], shell=args.shell).strip() + "\n")
+    script = argcomplete.shellcode(["avedge"], shell=args.shell).strip()
+    if args.shell == "zsh":
+        first, _, rest = script.partition("\n")  # which has to stay the first, for who keeps it as a file
+        script = "\n".join((first, _ZSH_BEGIN, rest))
+    sys.stdout.write(script + "\n")
     return 0
 
 
