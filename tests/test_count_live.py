@@ -154,6 +154,33 @@ def test_a_camera_that_fails_after_ctrl_c_was_ended_by_it(
     assert len(names(tmp_path)) == (2 if seen else 0)
 
 
+@pytest.mark.parametrize("seen", [0, 3])
+def test_ctrl_c_ends_a_camera_that_hangs_within_two_seconds(
+    tmp_path: Path, url: str, camera: Callable[..., Pictures], seen: int
+) -> None:
+    gone, hanging = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        gone.wait(30)
+
+    camera(**{f"picture_{seen}": hang})
+    asked: list[float] = []
+
+    def ask() -> None:
+        hanging.wait(10)
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=ask).start()
+    assert run("--camera", 0, "--every", 0.5, "--url", url, "-o", tmp_path) == 130
+    assert time.monotonic() - asked[0] < 2
+    gone.set()
+    if seen:
+        whole(tmp_path, seen, video=False)
+    assert len(names(tmp_path)) == (2 if seen else 0)
+
+
 def test_ctrl_c_twice_leaves_at_once(
     tmp_path: Path, url: str, fake: FakeTriton, camera: Callable[..., Pictures]
 ) -> None:

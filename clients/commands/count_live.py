@@ -6,7 +6,8 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,12 +17,12 @@ from clients.commands.batch import Report, batch_of
 from clients.commands.count_options import PLOT, TABLE, VIDEO
 from clients.commands.count_stream import StreamTask
 from clients.commands.inputs import Input
+from clients.commands.workers import awaited
 from clients.errors import ClientError
 
 if TYPE_CHECKING:
     from clients.commands.count_options import Site
     from clients.counter import CrowdCounter
-    from clients.counting.moments import Seconds
     from clients.media.camera import Camera
     from clients.media.video import VideoReader, VideoSecond
 
@@ -43,11 +44,10 @@ def run_live(counter: CrowdCounter, args: argparse.Namespace, site: Site) -> int
     with Stop() as stop:
 
         def work(path: Path, staging: Path) -> Report:
-            with _opened(args) as source:
-                task = StreamTask(counter, args, site, given.name, None, stop.asked)
-                report = task.run(Stoppable(source, stop.asked), staging)
-                failures.extend(task.failures)
-                return report
+            task = StreamTask(counter, args, site, given.name, None, stop.asked)
+            report = task.run(Stoppable(lambda: _opened(args), stop.asked, given.name), staging)
+            failures.extend(task.failures)
+            return report
 
         try:
             code = batch_of(args, "count", endings).run([given], work)
@@ -88,32 +88,37 @@ class Stop:
             sys.stderr.write("\navedge: writing what was seen; Ctrl-C again leaves at once\n")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stoppable:
-    """A live source that ends when it is told to, however seldom its pictures are counted."""
+    """A live source that ends when it is told to, however seldom its pictures come or are counted.
 
-    source: Seconds
+    Args:
+        open: connects with it.
+        stopped: whether it is to end.
+        name: how messages call it.
+
+    Attributes:
+        sound_rate_hz: of its sound, known with the first picture; None without.
+    """
+
+    open: Callable[[], Camera | VideoReader]
     stopped: Callable[[], bool]
-
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        return self.source.name
-
-    @property
-    def sound_rate_hz(self) -> int | None:
-        """Of its sound; None without."""
-        return self.source.sound_rate_hz
+    name: str
+    sound_rate_hz: int | None = None
 
     def seconds(self, every_s: float = 1.0, sound_s: float = 1.0) -> Iterator[VideoSecond]:
         """Pictures at least `every_s` apart, each with its sound."""
         due_s = 0.0
-        for second in self.source.seconds(min(every_s, _LOOK_S), sound_s):
-            if self.stopped():
-                return
-            if second.time_s >= due_s - 1e-6:
-                yield second
-                due_s = every_s * (1 + (second.time_s + 1e-6) // every_s)
+        with closing(awaited(self._all(min(every_s, _LOOK_S), sound_s), self.stopped)) as seconds:
+            for second in seconds:
+                if second.time_s >= due_s - 1e-6:
+                    yield second
+                    due_s = every_s * (1 + (second.time_s + 1e-6) // every_s)
+
+    def _all(self, every_s: float, sound_s: float) -> Generator[VideoSecond, None, None]:
+        with self.open() as source:
+            self.name, self.sound_rate_hz = source.name, source.sound_rate_hz
+            yield from source.seconds(every_s, sound_s)
 
 
 def _input_of(args: argparse.Namespace) -> Input:

@@ -1,4 +1,4 @@
-"""Several threads on a list of items, left at once when the user has had enough."""
+"""Threads that work or wait for the main one, left at once when the user has had enough."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 _PATIENCE_S = 0.6  # for threads to end by themselves when the run is broken off, and once more when all is closed
+_LOOK_S = 0.5
 _left_behind: list[threading.Thread] = []
 
 
@@ -80,6 +82,57 @@ class Workers(Generic[Item, Outcome]):
             self._left = True
         _join(threads)
         _left_behind.extend(thread for thread in threads if thread.is_alive())
+
+
+def awaited(items: Generator[Item, None, None], stopped: Callable[[], bool]) -> Generator[Item, None, None]:
+    """The same items, up to when it is told to stop, also while the next one is long in coming.
+
+    Args:
+        items: asked for the next one when it is wanted, and closed, in a thread of its own.
+        stopped: looked at twice a second.
+    """
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    found: queue.SimpleQueue[tuple[Item] | BaseException | None] = queue.SimpleQueue()
+
+    def fetch() -> None:
+        ended_by = None
+        try:
+            with closing(items):
+                if not wanted.get():
+                    return
+                for item in items:
+                    found.put((item,))
+                    if not wanted.get():
+                        return
+        except BaseException as error:  # raised again in the thread that waits
+            ended_by = error
+        found.put(ended_by)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    try:
+        while not stopped():
+            wanted.put(True)
+            item = _next(found, stopped)
+            if item is None or stopped():
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0]
+    finally:
+        wanted.put(False)
+        _join([thread])
+        if thread.is_alive():
+            _left_behind.append(thread)
+
+
+def _next(
+    found: queue.SimpleQueue[tuple[Item] | BaseException | None], stopped: Callable[[], bool]
+) -> tuple[Item] | BaseException | None:
+    while not stopped():
+        with suppress(queue.Empty):
+            return found.get(timeout=_LOOK_S)
+    return None
 
 
 def all_ended() -> bool:
