@@ -22,7 +22,7 @@ from clients.outputs import write_whole
 LONGEST_SIDE = 1_600  # pixels of a photo in a picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrowdCount:
     """How many people, and where. P: patches per side.
 
@@ -174,7 +174,7 @@ class CrowdCount:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TimedCount:
     """One count of a stream."""
 

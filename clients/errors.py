@@ -20,8 +20,9 @@ class ClientError(Exception):
     exit_code = 1
 
     def __init__(self, seen: str, wanted: str, why: str, remedy: str) -> None:
-        super().__init__(seen, wanted, why, remedy)
-        self.seen, self.wanted, self.why, self.remedy = seen, wanted, why, remedy
+        parts = [printable(part) for part in (seen, wanted, why, remedy)]  # they quote files, servers and libraries
+        super().__init__(*parts)
+        self.seen, self.wanted, self.why, self.remedy = parts
 
     def __str__(self) -> str:
         return f"{self.seen}.\n  wanted: {self.wanted}.\n  why:    {self.why}.\n  do:     {self.remedy}."

@@ -245,7 +245,7 @@ class SpeechSeparator(ServedClient):
         network = self._connection.described(FACE_NETWORK)
         values = self._identify(portrait.crop(model.face_size))
         probe = self._identify(probe_picture(model.face_size))
-        return FaceIdentity.of(values, probe, model.served, network.versions[-1])
+        return FaceIdentity.of(values, probe, model.served, ", ".join(network.versions))
 
     def _carry_out(self, job: Job) -> None:
         """All of a recording."""

@@ -145,7 +145,7 @@ class AsyncSpeechSeparator(AsyncServedClient):
         network = await self._connection.described(FACE_NETWORK)
         values = await self._identify(portrait.crop(model.face_size))
         probe = await self._identify(probe_picture(model.face_size))
-        return FaceIdentity.of(values, probe, model.served, network.versions[-1])
+        return FaceIdentity.of(values, probe, model.served, ", ".join(network.versions))
 
     async def _carry_out(self, job: Job) -> None:
         """All of a recording."""

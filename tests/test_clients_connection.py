@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,6 +17,7 @@ from fake_triton import FakeTriton, black_hole, changed, committed_config, crowd
 from clients.counter import CrowdCounter
 from clients.errors import ContractMismatch, ServerUnavailable, Timeout
 from clients.separator import SpeechSeparator
+from clients.transport.aio import AsyncConnection
 from clients.transport.connection import Connection
 
 INPUTS: dict[str, np.ndarray] = {"mixture": np.ones(31_840, np.float32), "face": np.zeros((224, 224, 3), np.uint8)}
@@ -190,6 +196,56 @@ def test_an_answer_with_values_that_are_no_numbers_is_refused() -> None:
         pytest.raises(ContractMismatch, match="speech of model facefilter holds values that are no numbers"),
     ):
         connection.infer("facefilter", INPUTS, OUTPUTS)
+
+
+@dataclass
+class Garbling(FakeTriton):
+    """Does something to its answers."""
+
+    garble: Callable[[Any], None] = lambda answer: None  # noqa: E731
+
+    def _answer(self, request: Any, context: Any) -> Any:
+        answer = super()._answer(request, context)
+        self.garble(answer)
+        return answer
+
+
+def cut_short(answer: Any) -> None:
+    answer.raw_output_contents[0] = answer.raw_output_contents[0][:-3]
+
+
+def without_content(answer: Any) -> None:
+    del answer.raw_output_contents[1:]
+
+
+def of_another_shape(answer: Any) -> None:
+    answer.outputs[0].shape[:] = [1, -1, 3]
+
+
+def of_another_type(answer: Any) -> None:
+    answer.outputs[0].datatype = "BYTES"
+
+
+@pytest.mark.parametrize("garble", [cut_short, without_content, of_another_shape, of_another_type])
+def test_an_answer_whose_bytes_are_not_what_it_says_is_refused(garble: Callable[[Any], None]) -> None:
+    async def awaited(url: str) -> None:
+        async with AsyncConnection(url) as connection:
+            await connection.infer("facefilter", INPUTS, OUTPUTS)
+
+    with serving(Garbling({"facefilter": same_voice}, garble=garble)) as url:
+        with Connection(url) as connection, pytest.raises(ContractMismatch, match="not made as KServe's protocol says"):
+            connection.infer("facefilter", INPUTS, OUTPUTS)
+        with pytest.raises(ContractMismatch, match="not made as KServe's protocol says"):
+            asyncio.run(awaited(url))
+
+
+def test_what_a_server_says_can_neither_act_on_a_terminal_nor_forge_a_line_of_a_log() -> None:
+    fake = FakeTriton({"facefilter": same_voice}, configs={"a\x1b[31m\nb": committed_config("facefilter")})
+    with serving(fake) as url, Connection(url) as connection, pytest.raises(ContractMismatch) as caught:
+        connection.served("other")
+    assert r"it serves a\x1b[31m\nb, facefilter" in caught.value.seen
+    assert str(caught.value).count("\n") == 3 and "\x1b" not in str(caught.value) + repr(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_messages_above_four_megabytes_pass() -> None:

@@ -72,6 +72,30 @@ def test_a_server_that_describes_its_models_slowly_has_the_whole_deadline(monkey
         assert connection.served("facefilter").name == "facefilter"
 
 
+@dataclass
+class Reluctant(FakeTriton):
+    """Takes its time for each question about shared memory."""
+
+    def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:
+        time.sleep(0.4)
+        return super().SystemSharedMemoryStatus(request, context)
+
+    def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
+        time.sleep(0.4)
+        return super().SystemSharedMemoryRegister(request, context)
+
+
+def test_showing_memory_to_a_server_has_the_deadline_of_its_request() -> None:
+    with (
+        serving(Reluctant({"facefilter": same_voice})) as url,
+        Connection(url, timeout_s=0.5, shared_memory="auto") as connection,
+    ):
+        began = time.monotonic()
+        with pytest.raises(Timeout, match=r"no answer within 0.5 s"):
+            connection.infer("facefilter", numbered(1)[0], OUTPUTS)
+        assert time.monotonic() - began < 0.75
+
+
 @contextmanager
 def trickling(before: bytes, every_s: float = 0.05) -> Iterator[str]:
     """A server that sends the beginning of an answer, and then one byte after the other."""

@@ -125,6 +125,11 @@ def test_that_an_endpoint_is_back_is_said_only_of_one_that_was_away(caplog: pyte
     assert caplog.messages[-1] == "endpoint a is back"
 
 
+def test_a_servers_words_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    fleet_of("a", "b").failed(Endpoint("a", None), CallFailed("UNAVAILABLE", "gone\nERROR \x1b[31m"))
+    assert caplog.messages[0].endswith(r"gone\nERROR \x1b[31m")
+
+
 def test_a_host_that_no_one_knows_is_no_matter_of_trust() -> None:
     unknown = CallFailed("UNAVAILABLE", "errors resolving typo:1: [field:hostname lookup error:address lookup failed]")
     with pytest.raises(ServerUnavailable, match="No server answers at a: errors resolving typo:1"):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -154,6 +155,21 @@ def test_a_client_that_lives_longer_than_the_networks_weights_notices(identity: 
         for made_later in (of_asyncio, separator.enroll(PORTRAIT)):
             separator.check(made_later)
             assert abs(np.dot(made_later.values, identity.values)) < 0.5
+
+
+def test_a_server_that_names_no_versions_is_no_reason_not_to_enroll(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = FakeTriton.ModelMetadata
+
+    def unversioned(fake: FakeTriton, request: Any, context: Any) -> Any:
+        answer = described(fake, request, context)
+        del answer.versions[:]
+        return answer
+
+    monkeypatch.setattr(FakeTriton, "ModelMetadata", unversioned)
+    with serving(fake_separation()) as url, SpeechSeparator(url) as separator:
+        made = separator.enroll(PORTRAIT)
+        assert made.model_version == "" and separator.check(made)
+    assert made in [made] and made != replace(made) and len({made, made}) == 1, "as keys and in lists, each is itself"
 
 
 def test_an_identity_of_the_same_network_in_half_precision_is_taken(identity: FaceIdentity) -> None:

@@ -24,7 +24,7 @@ _CLIPPED_SHARE = 1e-3
 _SILENT_DB = -50.0  # of the voice against the recording
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SeparatedVoice:
     """What is known of a voice beside its samples."""
 
@@ -64,7 +64,7 @@ class SeparatedVoice:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SeparatedSpeech(SeparatedVoice):
     """One person's voice, in memory."""
 
@@ -101,7 +101,7 @@ class SeparatedSpeech(SeparatedVoice):
         picture.draw(path)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SeparatedFile(SeparatedVoice):
     """One person's voice, written while it came."""
 

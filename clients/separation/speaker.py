@@ -26,7 +26,7 @@ _FEWEST_LOOKS, _MOST_LOOKS = 8, 40  # at a video; between them one each second
 _BLIND_LOOKS = 120  # at one that does not say how long it is, from its beginning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Portrait:
     """One face."""
 

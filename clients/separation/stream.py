@@ -23,7 +23,7 @@ from clients.separation.served import SeparationModel
 from clients.transport.connection import Tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpeechBlock:
     """The next stretch of a voice."""
 

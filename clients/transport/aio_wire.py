@@ -18,6 +18,7 @@ from clients.transport.deadline import left_s
 from clients.transport.enquiry import Enquiry
 from clients.transport.failures import CallFailed
 from clients.transport.grpc_wire import (
+    answer_of,
     channel_options,
     credentials_for,
     failures,
@@ -27,7 +28,7 @@ from clients.transport.grpc_wire import (
 )
 from clients.transport.http_wire import HttpWire
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
-from clients.transport.tensors import Answer, Tensors, only_item
+from clients.transport.tensors import Answer, Tensors
 from clients.transport.tls import Tls, told_by_tls
 
 Result = TypeVar("Result")
@@ -68,14 +69,14 @@ class AsyncGrpcWire:
         deadline = time.monotonic() + timeout_s
         with lend(self._regions, inputs) as loan, self._failures():
             if loan.is_new:
-                await asyncio.to_thread(loan.register, timeout_s)
+                await asyncio.to_thread(loan.register, deadline)
             result = await self._client.infer(
                 model,
-                loan.inputs(timeout_s),
+                loan.inputs(deadline),
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
                 client_timeout=left_s(deadline),
             )
-        return {name: only_item(model, name, result.as_numpy(name)) for name in outputs}
+        return answer_of(model, result, outputs)
 
     async def close(self) -> None:
         """Give the channel back; what is on its way is cancelled."""

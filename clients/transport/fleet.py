@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from clients.contract import ServedModel
-from clients.errors import ContractMismatch
+from clients.errors import ContractMismatch, printable
 from clients.transport.enquiry import Enquiry
 from clients.transport.failures import CallFailed
 from clients.transport.retries import RetryBudget
@@ -120,7 +120,7 @@ class Fleet(Generic[Wire]):
             if failure.status != "DEADLINE_EXCEEDED":
                 endpoint.known.clear()
         if was_healthy and not self.is_alone:
-            why = failure.refusal.seen if failure.refusal else failure.text or failure.status
+            why = failure.refusal.seen if failure.refusal else printable(failure.text or failure.status)
             _log.warning("endpoint %s is left alone for %.1f s: %s", endpoint.url, rest_s, why)
 
     def has_other(self, tried: Iterable[Endpoint[Wire]]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from clients.transport.deadline import left_s
 from clients.transport.enquiry import Enquiry, specs_of, state_of
 from clients.transport.failures import CallFailed
 from clients.transport.shared_regions import SharedMemory, lend, regions_for
-from clients.transport.tensors import Answer, Tensors, only_item
+from clients.transport.tensors import Answer, Tensors, only_item, wrong_answer
 from clients.transport.tls import Tls, told_by_tls
 
 _LARGEST_MESSAGE_BYTES = 2**31 - 1
@@ -66,7 +67,7 @@ class GrpcWire:
         with lend(self._regions, inputs) as loan, failures():
             call = self._client.async_infer(
                 model,
-                loan.inputs(timeout_s),
+                loan.inputs(deadline),
                 callback=lambda result, error: arrived.set_result((result, error)),
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
                 client_timeout=left_s(deadline),
@@ -79,7 +80,7 @@ class GrpcWire:
                     raise
                 if error is not None:
                     raise error
-        return {name: only_item(model, name, result.as_numpy(name)) for name in outputs}
+        return answer_of(model, result, outputs)
 
     def close(self) -> None:
         """Give the channel back; what is on its way is cancelled."""
@@ -107,6 +108,22 @@ def credentials_for(address: Address, tls: Tls | None) -> Any:
         BadSetting: a file of them is missing or says something else.
     """
     return (tls or Tls()).credentials() if address.secure else None
+
+
+def answer_of(model: str, result: Any, outputs: Sequence[str]) -> Answer:
+    """What tritonclient's result holds, checked.
+
+    Raises:
+        ContractMismatch: bytes that are not those of the shape and type beside them, or no one item of finite values.
+    """
+    try:
+        batches = {name: result.as_numpy(name) for name in outputs}
+    except (ValueError, TypeError, struct.error) as error:
+        raise wrong_answer(
+            f"The answer of model {model} is not made as KServe's protocol says ({error})",
+            "tensors of the bytes that their shapes and types need",
+        ) from error
+    return {name: only_item(model, name, batch) for name, batch in batches.items()}
 
 
 @contextmanager

@@ -23,8 +23,9 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from clients.errors import BadSetting
+from clients.errors import BadSetting, printable
 from clients.transport.address import Address
+from clients.transport.deadline import left_s
 from clients.transport.failures import CallFailed
 from clients.transport.region import Region, is_left_behind, unlink_left_behind
 from clients.transport.tensors import Tensors, batch_of_one
@@ -57,15 +58,15 @@ class SharedRegions:
         self._is_clear = False
         self.close = weakref.finalize(self, _forget, client, self._all)  # at the interpreter's end, too
 
-    def register(self, region: Region, timeout_s: float) -> bool:
-        """Show a new region to the server; False where it does not take part.
+    def register(self, region: Region, deadline: float) -> bool:
+        """Show a new region to the server until then, by `time.monotonic()`; False where it does not take part.
 
         Raises:
             CallFailed: nothing answers; or with a refusal, where shared memory is required.
         """
         try:
-            self._clear_up(timeout_s)
-            region.register(self._client, timeout_s)
+            self._clear_up(deadline)
+            region.register(self._client, left_s(deadline))
         except InferenceServerException as error:
             failure = CallFailed.of(error)
             if failure.may_retry or failure.status == "DEADLINE_EXCEEDED":
@@ -96,7 +97,7 @@ class SharedRegions:
             self._aside = 0
 
     def take(self, size: int) -> Region | None:
-        """An idle region that is large enough, or a new one in the place of one that is not."""
+        """The smallest idle region that is large enough, or a new one; requests come in few sizes."""
         with self._lock:
             if self._is_off or self._aside >= _MAX_ASIDE:
                 return None
@@ -111,17 +112,17 @@ class SharedRegions:
             self._turn_off(str(error))
             return None
 
-    def _clear_up(self, timeout_s: float) -> None:
+    def _clear_up(self, deadline: float) -> None:
         """Once: make the machine and the server forget regions of clients that were killed."""
         with self._lock:
             if self._is_clear:
                 return
             self._is_clear = True
         unlink_left_behind()
-        known = self._client.get_system_shared_memory_status(client_timeout=timeout_s).regions
+        known = self._client.get_system_shared_memory_status(client_timeout=left_s(deadline)).regions
         for name in filter(is_left_behind, known):
             with suppress(InferenceServerException):  # "in use": the next client will find it
-                self._client.unregister_system_shared_memory(name, client_timeout=timeout_s)
+                self._client.unregister_system_shared_memory(name, client_timeout=left_s(deadline))
 
     def _turn_off(self, reason: str) -> None:
         self._is_off = True
@@ -133,7 +134,7 @@ class SharedRegions:
                 'leave shared_memory out, or give "auto"',
             )
             raise CallFailed("UNFIT", reason, refusal)
-        _log.debug("no shared memory, tensors go by gRPC: %s", reason)
+        _log.debug("no shared memory, tensors go by gRPC: %s", printable(reason))
 
 
 def regions_for(address: Address, shared_memory: SharedMemory, client: Any) -> SharedRegions | None:
@@ -163,17 +164,17 @@ class Loan:
         """Whether the server has to be told of the region first."""
         return self._region is not None and not self._region.is_registered
 
-    def register(self, timeout_s: float) -> None:
+    def register(self, deadline: float) -> None:
         """Tell the server of the region; if it does not take part, there is none afterwards."""
-        if self._regions is None or self._region is None or self._regions.register(self._region, timeout_s):
+        if self._regions is None or self._region is None or self._regions.register(self._region, deadline):
             return
         self._region.close()
         self._region = None
 
-    def inputs(self, timeout_s: float) -> list[Any]:
+    def inputs(self, deadline: float) -> list[Any]:
         """The request's tensors, as tritonclient takes them."""
         if self.is_new:
-            self.register(timeout_s)
+            self.register(deadline)
         described, offset = [], 0
         for name, batch in self._batches.items():
             tensor = triton.InferInput(name, list(batch.shape), np_to_triton_dtype(batch.dtype))
@@ -214,7 +215,7 @@ def _forget(client: Any, regions: list[Region]) -> None:
                 if "in use" in str(error) and time.monotonic() < deadline:  # what was cancelled is being ended
                     time.sleep(_IN_USE_POLL_S)
                     continue
-                _log.debug("shared memory stays with the server: %s", error)
+                _log.debug("shared memory stays with the server: %s", printable(str(error)))
             break
         with suppress(BufferError, ValueError):
             region.close()

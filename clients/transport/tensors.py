@@ -28,7 +28,7 @@ def only_item(model: str, name: str, batch: NDArray[Any] | None) -> NDArray[Any]
     if batch is None or batch.size == 0 or batch.ndim == 0 or len(batch) != 1:
         shape = "absent" if batch is None else f"of shape {batch.shape}"
         raise wrong_answer(f"Output {name} of model {model} is {shape}", "one item")
-    if not np.isfinite(batch).all():
+    if batch.dtype.kind not in "fiub" or not np.isfinite(batch).all():
         raise wrong_answer(f"Output {name} of model {model} holds values that are no numbers", "finite values")
     item: NDArray[Any] = batch[0].copy()  # (1, ...) -> (...); the original is a view of the message
     return item
