@@ -6,11 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from media_files import RATE_HZ, flat, noise, write_video
@@ -225,6 +226,31 @@ def sending(data: bytes) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
         finally:
             stop.set()
+
+
+def test_motion_jpeg_has_the_times_at_which_its_pictures_come() -> None:
+    picture = cv2.imencode(".jpg", flat(90))[1].tobytes()
+    opened = threading.Event()
+    part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(picture), picture)
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=x\r\n\r\n")
+            connection.sendall(part * 3)  # as many as it takes to be opened
+            opened.wait(10)
+            for _ in range(10):
+                time.sleep(0.1)
+                connection.sendall(part)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        stream, times_s = open_stream(f"http://127.0.0.1:{server.getsockname()[1]}/a"), []
+        opened.set()
+        with stream, suppress(BadInput):  # it breaks off
+            times_s.extend(second.time_s for second in stream.seconds(0.3))
+    assert times_s[0] == 0 and times_s[-1] > 0.7  # at 25 per second they would take 0.5 s
 
 
 def test_a_stream_that_stops_is_given_up(tmp_path: Path) -> None:

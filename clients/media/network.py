@@ -25,6 +25,7 @@ TIMEOUT_S = 10.0
 _WEB = "http,https,httpproxy,tcp,tls,crypto"  # what a playlist may name, too: no files
 _PROTOCOLS = {"rtsp": "rtsp,rtp,udp,tcp", "rtsps": "rtsps,rtp,udp,tcp,tls", "http": _WEB, "https": _WEB}
 _FORMATS = f"{FORMATS},rtsp,hls,mpjpeg,mjpeg"
+_WITHOUT_CLOCK = {"mpjpeg"}  # of motion JPEG as cameras send it
 
 
 class NetworkReader(VideoReader):
@@ -116,10 +117,22 @@ class NetworkReader(VideoReader):
         return self._decoded(container, stream)
 
     def _pictures(self, stream: VideoStream) -> PictureTrack:
-        return PictureTrack(stream, self.name, self._start_s, self.duration_s or 0.0, endless=True)
+        kind = _Arriving if self._input.format.name in _WITHOUT_CLOCK else PictureTrack
+        return kind(stream, self.name, self._start_s, self.duration_s or 0.0, endless=True)
 
     def _shown(self, frames: Iterable[Timed[T]], every_s: float, start_s: float) -> Iterator[Timed[T]]:
         return spaced(frames, every_s) if self._live else super()._shown(frames, every_s, start_s)
+
+
+class _Arriving(PictureTrack):
+    """Pictures without times, each at the moment when it comes; FFmpeg would take them for 25 per second."""
+
+    _began_s: float | None = None
+
+    def _time_of(self, frame: av.VideoFrame) -> float:
+        now_s = time.monotonic()
+        self._began_s = now_s if self._began_s is None else self._began_s
+        return now_s - self._began_s
 
 
 def open_stream(url: str, timeout_s: float = TIMEOUT_S) -> VideoReader:
