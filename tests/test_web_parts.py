@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from clients.errors import BadInput, BadSetting, ServerUnavailable
+from clients.errors import BadInput, BadSetting, OutputFailed, ServerUnavailable
 from clients.extras import MissingExtra
 from clients.separator import Portrait, find_faces
 from clients.web.command import require_host, run
 from clients.web.facts import clock, facts_html
 from clients.web.messages import Upload, explain, require_upload, warnings_html
+from clients.web.separate_work import write_face_views
 from clients.web.sessions import Sessions, private_folder
 from clients.web.site import Site
 
@@ -217,6 +218,15 @@ def test_what_nobody_expected_shows_no_traceback_and_is_logged(
     assert "unexpected" in html and "secret" not in html and "Traceback" not in html
     assert "unexpected FileNotFoundError" in caplog.text and "in test_what_nobody_expected" in caplog.text
     assert str(gone) not in caplog.text, "the log names an upload"
+
+
+def test_a_result_that_cannot_be_written_is_said_without_its_place(temporary: Path) -> None:
+    with private_folder() as folder:
+        gone = folder / "tmp0a1b"
+        with pytest.raises(OutputFailed, match="face_1.jpg: No such file") as lost:
+            write_face_views([Portrait(np.zeros((9, 9, 3), np.uint8), None)], gone)
+    html = explain(lost.value)
+    assert "written to face_1.jpg: No such file" in html and str(temporary) not in html and "--" not in html
 
 
 def test_an_upload_that_is_gone_is_said_so(tmp_path: Path) -> None:

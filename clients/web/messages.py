@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterable
 from html import escape
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clients.errors import BadInput, ClientError, printable
+from clients.web.sessions import PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ _IN_PAGE_WORDS = {
     "--timeout": "the --timeout of `avedge web`",
     "--url": "the --url of `avedge web`",
 }
+_PRIVATE_PLACE = re.compile(rf"\S*/{PREFIX}\S*/")  # of results, which have no other name than that of their file
 
 
 class Upload(NamedTuple):
@@ -83,6 +86,7 @@ def _on_page(text: str, uploads: Iterable[Upload | None]) -> str:
     for upload in uploads:
         if upload is not None:
             text = text.replace(printable(upload.path), printable(upload.name))
+    text = _PRIVATE_PLACE.sub("", text)
     for words, ours in _IN_PAGE_WORDS.items():
         text = text.replace(words, ours)
     return text

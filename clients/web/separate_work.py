@@ -12,7 +12,7 @@ from clients.extras import cv2
 from clients.media.faces import resized
 from clients.media.picture import Picture
 from clients.media.sound import write_wav
-from clients.outputs import write_whole
+from clients.outputs import explained, write_whole
 from clients.separator import Portrait, SeparatedSpeech, SpeechSeparator
 from clients.web.facts import facts_html
 from clients.web.messages import Upload, require_upload, warnings_html
@@ -32,11 +32,17 @@ class Voice(NamedTuple):
 
 
 def write_face_views(portraits: Sequence[Portrait], folder: Path) -> list[tuple[str, str]]:
-    """Every face with its box and what is around it, as JPEG files with captions."""
+    """Every face with its box and what is around it, as JPEG files with captions.
+
+    Raises:
+        OutputFailed: the folder is gone, as its page is, or has no room.
+    """
     views = []
     for number, portrait in enumerate(portraits, 1):
         path = folder / f"face_{number}.jpg"
-        cv2.imwrite(str(path), cv2.cvtColor(_face_view(portrait), cv2.COLOR_RGB2BGR))
+        content = cv2.imencode(".jpg", cv2.cvtColor(_face_view(portrait), cv2.COLOR_RGB2BGR))[1].tobytes()
+        with explained(path):
+            path.write_bytes(content)
         views.append((str(path), f"Face {number}"))
     return views
 

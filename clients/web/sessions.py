@@ -23,7 +23,7 @@ from clients.separation.speaker import Portrait
 
 KEPT_S = 3_600.0
 _CLOSED = 1_000  # far more pages than are closed while one action runs
-_PREFIX, _LOCK = "avedge-web-", ".lock"
+PREFIX, _LOCK = "avedge-web-", ".lock"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def private_folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix=".", dir=parent))
     with (made / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = made.rename(parent / f"{_PREFIX}{made.name[1:]}")  # only now others see it, locked
+        folder = made.rename(parent / f"{PREFIX}{made.name[1:]}")  # only now others see it, locked
         try:
             yield folder
         finally:
@@ -163,7 +163,7 @@ def _remove_upload(file: Path, folder: Path) -> None:
 
 def _remove_orphans(parent: Path) -> None:
     """Remove folders of this user whose command does not run any more: nobody holds their lock."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}*"):
         try:
             if folder.lstat().st_uid != os.getuid():
                 continue
