@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,25 @@ def test_a_bad_input_is_reported_and_the_others_are_done(
 def test_the_only_input_gives_its_own_exit_code(tmp_path: Path) -> None:
     assert run(tmp_path / "out", written(tmp_path, a="bad")) == 4
     assert run(tmp_path / "out", [tmp_path / "*.bmp"]) == 4
+
+
+def test_failures_hold_on_to_nothing_that_was_at_hand(tmp_path: Path) -> None:
+    class Picture:
+        pass
+
+    kept: weakref.WeakSet[Picture] = weakref.WeakSet()
+    most = 0
+
+    def work(path: Path, staging: Path) -> Report:
+        nonlocal most
+        picture = Picture()
+        kept.add(picture)
+        most = max(most, len(kept))
+        time.sleep(0.01)  # in which the last failure is told
+        raise BadInput(f"{path.name} is bad", "good", "bad is bad", "mend it")
+
+    assert run(tmp_path / "out", written(tmp_path, **{f"t{number}": "text" for number in range(20)}), work) == 3
+    assert most < 10  # this one, and those that still wait to be told
 
 
 @pytest.mark.parametrize(("kind", "code"), [(ServerUnavailable, 5), (ContractMismatch, 6), (BadSetting, 2)])

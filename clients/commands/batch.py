@@ -127,7 +127,9 @@ class _Run:
 
     def through(self, found: list[Input], reporter: Reporter) -> int:
         """Finish every input and tell of each as it is finished."""
-        failures: list[ClientError] = []
+        # Not the failures themselves: each holds on to all that was at hand, and so to the picture that it is about.
+        codes: list[int] = []
+        ended_by: int | None = None
         with closing(self._workers.finished(found)) as outcomes:
             for one, outcome in outcomes:
                 if isinstance(outcome, _Finished):
@@ -136,12 +138,13 @@ class _Run:
                 if not isinstance(outcome, ClientError):
                     raise outcome
                 reporter.failed(one, outcome)
-                failures.append(outcome)
-        for failure in failures:
-            if _ends_all(failure):
-                return failure.exit_code
-        if failures:
-            return failures[0].exit_code if len(found) == 1 else SOME_FAILED
+                codes.append(outcome.exit_code)
+                if ended_by is None and _ends_all(outcome):
+                    ended_by = outcome.exit_code
+        if ended_by is not None:
+            return ended_by
+        if codes:
+            return codes[0] if len(found) == 1 else SOME_FAILED
         return 0
 
     def _finish(self, one: Input) -> _Finished:
