@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clients.commands.options import add_server_arguments, server_of
-from clients.errors import ClientError, ContractMismatch
+from clients.errors import ClientError, ContractMismatch, printable
 
 if TYPE_CHECKING:
     from clients import Connection
@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _indented(detail: str) -> str:
-    """Long words under their own column."""
-    return detail.replace("\n", "\n" + " " * 39)
+    """Long words under their own column; a server may say anything, but not to the terminal."""
+    return ("\n" + " " * 39).join(map(printable, detail.split("\n")))
 
 
 def _machine(repository: Path) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def _server(args: argparse.Namespace) -> Iterator[Finding]:
     from clients import Connection, CrowdCounter, SpeechSeparator
 
     given = server_of(args)
-    yield from _releases(args.url, given["tls"])
+    yield from _releases(args.url, given["tls"], args.timeout)
     repository = args.repository or (REPOSITORY if _is_here(args.url) else None)
     asked: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
         ("separation", SpeechSeparator, {}),
@@ -154,7 +154,7 @@ def _server(args: argparse.Namespace) -> Iterator[Finding]:
             yield Finding(name, False, detail, error.exit_code)
 
 
-def _releases(url: str, tls: Tls | None) -> Iterator[Finding]:
+def _releases(url: str, tls: Tls | None, timeout_s: float) -> Iterator[Finding]:
     """Which Triton answers at each address, and whether that release may be reached from other machines."""
     from tritonclient.utils import InferenceServerException
 
@@ -167,7 +167,7 @@ def _releases(url: str, tls: Tls | None) -> Iterator[Finding]:
             continue
         with closing(open_client(address, credentials_for(address, tls))) as client:
             try:
-                version = str(client.get_server_metadata(client_timeout=_TIMEOUT_S).version)
+                version = str(client.get_server_metadata(client_timeout=timeout_s).version)
             except InferenceServerException:
                 continue  # told below, with what to do
         old = is_older(version, SAFE_TRITON)

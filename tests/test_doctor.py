@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 from fake_triton import FakeTriton, committed_config, crowd_of, same_voice, serving
+from tritonclient.grpc import service_pb2
 
 import avedge_doctor
 from export import golden
@@ -79,6 +81,37 @@ def test_people_read_a_line_for_each_thing(capsys: pytest.CaptureFixture[str], w
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("ok  numpy") for line in lines)
     assert any(line.startswith("--  separation ") and "wrong answer" in line for line in lines)
+
+
+class Odd(FakeTriton):
+    """A server that says its release late, and in colours."""
+
+    late_s = 0.0
+
+    def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        time.sleep(self.late_s)
+        return service_pb2.ServerMetadataResponse(name="triton", version="2.51\x1b[31m")
+
+
+def test_what_a_server_says_of_itself_does_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    parser = argparse.ArgumentParser()
+    avedge_doctor.add_arguments(parser)
+    with serving(Odd(dict(WRONG), configs=dict(INNER))) as url:
+        avedge_doctor.run(parser.parse_args(["--url", url, "--repository", str(tmp_path)]))
+    said = capsys.readouterr().out
+    assert r"2.51\x1b[31m" in said and "\x1b" not in said
+
+
+def test_the_release_is_not_waited_for_beyond_the_timeout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    server = Odd(dict(WRONG), configs=dict(INNER))
+    server.late_s = 8
+    with serving(server) as url:
+        began = time.monotonic()
+        code, found = doctor(capsys, "--url", url, "--repository", tmp_path, "--timeout", 2)
+        assert time.monotonic() - began < 7
+    assert code == 0 and f"Triton at {url}" not in found
 
 
 def test_no_server_exits_5_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
