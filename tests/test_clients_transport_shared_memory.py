@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from fake_triton import nobody, serving
+from fake_triton import FakeTriton, nobody, serving
 from test_clients_transport_endpoints import FACE, OUTPUTS, numbered, numbers, voice
 
 from clients.errors import BadSetting, ServerUnavailable, Timeout
@@ -154,6 +154,22 @@ connection.infer("facefilter", request, ["speech"])
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_region_that_the_server_came_to_too_late_is_forgotten_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(fake: FakeTriton, request: object, context: object) -> object:
+        answer = register(fake, request, context)
+        time.sleep(0.5)
+        return answer
+
+    fake, register = voice(), FakeTriton.SystemSharedMemoryRegister
+    monkeypatch.setattr(FakeTriton, "SystemSharedMemoryRegister", late)
+    with serving(fake) as url, Connection(url, timeout_s=0.2, shared_memory=True) as connection:
+        with pytest.raises(Timeout):
+            connection.infer("facefilter", numbered(1)[0], OUTPUTS)
+        assert fake.regions
+        connection.close()
+        assert not fake.regions
 
 
 def run_client(root: Path, url: str, end: str) -> int:

@@ -69,12 +69,13 @@ class SharedRegions:
             region.register(self._client, left_s(deadline))
         except InferenceServerException as error:
             failure = CallFailed.of(error)
+            if failure.status == "DEADLINE_EXCEEDED":  # the server may come to it yet
+                self._all.append(region)
             if failure.may_retry or failure.status == "DEADLINE_EXCEEDED":
                 raise failure from error
             self._turn_off(failure.text)
             return False
-        with self._lock:
-            self._all.append(region)
+        self._all.append(region)
         return True
 
     def give_back(self, region: Region, *, is_free: bool) -> None:
@@ -204,15 +205,14 @@ class Loan:
 
 
 def _forget(client: Any, regions: list[Region]) -> None:
-    """Make the server forget regions, and give their memory back."""
+    """Make the server forget regions, within a second for all of them, and give their memory back."""
     deadline = time.monotonic() + _UNREGISTER_TIMEOUT_S
     for region in regions:
-        while True:
+        while time.monotonic() < deadline:
             try:
-                left_s = max(deadline - time.monotonic(), _IN_USE_POLL_S)
-                client.unregister_system_shared_memory(region.name, client_timeout=left_s)
+                client.unregister_system_shared_memory(region.name, client_timeout=left_s(deadline))
             except (InferenceServerException, ValueError) as error:  # ValueError: the channel is closed
-                if "in use" in str(error) and time.monotonic() < deadline:  # what was cancelled is being ended
+                if "in use" in str(error):  # what was cancelled is being ended
                     time.sleep(_IN_USE_POLL_S)
                     continue
                 _log.debug("shared memory stays with the server: %s", printable(str(error)))
