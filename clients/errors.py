@@ -35,7 +35,7 @@ class BadInput(ClientError):
 
 
 class BadSetting(ClientError, ValueError):
-    """An address, a certificate or an option that no connection can be made with."""
+    """An address, a certificate or an option that nothing can be done with."""
 
     exit_code = 2
 

@@ -33,7 +33,7 @@ from clients.separation.served import FACE_NETWORK, OUTPUTS, SeparationModel, se
 from clients.separation.speaker import Portrait, Source, find_faces, find_portrait
 from clients.separation.stream import SpeechBlock, VoiceStream
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT
-from clients.transport.options import SHARED_MEMORY
+from clients.transport.options import SHARED_MEMORY, require_in_flight
 from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
 
@@ -71,6 +71,7 @@ class SpeechSeparator(ServedClient):
         shared_memory: SharedMemory = SHARED_MEMORY,
     ) -> None:
         super().__init__(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
+        require_in_flight(in_flight)
         self._in_flight = in_flight
 
     def check(self, identity: FaceIdentity | None = None) -> ServedModel:

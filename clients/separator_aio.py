@@ -35,7 +35,7 @@ from clients.separation.speaker import Portrait, Source, find_portrait
 from clients.separation.stream import SpeechBlock, VoiceStream
 from clients.tasks import in_thread
 from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIGHT, Tensors
-from clients.transport.options import SHARED_MEMORY
+from clients.transport.options import SHARED_MEMORY, require_in_flight
 from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
 
@@ -53,6 +53,7 @@ class AsyncSpeechSeparator(AsyncServedClient):
         shared_memory: SharedMemory = SHARED_MEMORY,
     ) -> None:
         super().__init__(url, timeout_s=timeout_s, tls=tls, shared_memory=shared_memory)
+        require_in_flight(in_flight)
         self._in_flight = in_flight
 
     async def check(self, identity: FaceIdentity | None = None) -> ServedModel:
@@ -96,10 +97,14 @@ class AsyncSpeechSeparator(AsyncServedClient):
         speaker = await asyncio.to_thread(choice.find, recording)
         wanted = Wanted(float32=float32, plot=PLOT in targets, video=VIDEO in targets)
         folder = targets[VOICE].parent
-        with staging_in(folder) as staging, lack_of_room_explained(folder), open_sound(recording) as reader:
-            job = FileJob(Path(recording), reader, speaker, staging, wanted, tell_nobody)
+        with (
+            staging_in(folder) as staging,
+            lack_of_room_explained(folder),
+            await in_thread(open_sound, recording) as reader,
+        ):
+            job = await in_thread(FileJob, Path(recording), reader, speaker, staging, wanted, tell_nobody)
             await self._carry_out(job)
-            return moved(await in_thread(job.result), targets, staging)
+            return await in_thread(lambda: moved(job.result(), targets, staging))
 
     async def separate_stream(
         self,

@@ -246,6 +246,13 @@ def test_a_url_says_host_port_and_protocol(url: str, wanted: Address) -> None:
     assert addresses_of(url) == (wanted,)
 
 
+def test_only_this_machine_is_this_machine() -> None:
+    own = ("localhost:1", "127.0.0.1:1", "127.8.9.10:1", "[::1]:1")
+    assert all(address.is_loopback for address in addresses_of(own))
+    others = ("127.example.org:1", "127.0.0.1.example.org:1", "10.0.0.1:1", "[fe80::1]:1", "localhost.example.org:1")
+    assert not any(address.is_loopback for address in addresses_of(others))
+
+
 def test_several_urls_may_stand_in_a_list_or_behind_commas() -> None:
     assert addresses_of(["a:1", "b:2", "a:1"]) == addresses_of("a:1,b:2") == (Address("a", 1), Address("b", 2))
 

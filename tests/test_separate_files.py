@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -20,7 +21,8 @@ from fake_triton import FakeTriton, same_voice, serving
 from scipy.signal import correlate
 from separation_parts import FACE, PORTRAIT, fake_separation, make_video, noise, portrait, wide_filter
 
-from clients.errors import BadInput, ClientError, OutputFailed
+from clients import outputs, separator_aio
+from clients.errors import BadInput, BadSetting, ClientError, OutputFailed
 from clients.media.sound import load_sound
 from clients.media.sound_reader import PlainReader
 from clients.separator import SpeechSeparator
@@ -189,6 +191,37 @@ def test_a_task_that_is_cancelled_while_a_file_is_read_says_so_and_leaves_nothin
     with serving(fake_separation()) as url:
         asyncio.run(run(url))
     assert names(tmp_path) == ["talk.wav"]
+
+
+def test_the_loop_goes_on_while_files_are_opened_and_brought_to_the_disk(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_loop: list[str] = []
+
+    def watched(name: str, call: Any) -> Any:
+        def watching(*words: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                in_loop.append(name)
+            return call(*words)
+
+        return watching
+
+    monkeypatch.setattr(separator_aio, "open_sound", watched("open_sound", separator_aio.open_sound))
+    monkeypatch.setattr(outputs, "flush", watched("flush", outputs.flush))
+
+    async def run(url: str) -> None:
+        async with AsyncSpeechSeparator(url) as separator:
+            await separator.separate_file(recording, tmp_path / "v.wav", FACE, face_crop=True)
+
+    with serving(fake_separation()) as url:
+        asyncio.run(run(url))
+    assert names(tmp_path) == ["talk.wav", "v.wav"] and not in_loop
+
+
+def test_nothing_is_read_by_a_client_that_may_send_nothing() -> None:
+    for client in (SpeechSeparator, AsyncSpeechSeparator):
+        with pytest.raises(BadSetting, match="in_flight is 0"):
+            client(in_flight=0)
 
 
 def test_a_video_of_a_recording_without_pictures_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from clients.errors import BadSetting, printable
@@ -37,7 +38,12 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether it is this machine by its name or number."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:  # a name, be it 127.example.org
+            return False
 
     def __str__(self) -> str:
         scheme = {(False, False): "", (False, True): "grpcs://", (True, False): "http://", (True, True): "https://"}
