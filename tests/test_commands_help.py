@@ -111,6 +111,13 @@ def test_a_crop_has_no_other_faces_to_choose_from(words: str, capsys: pytest.Cap
     assert ended.value.code == 2 and "not allowed with argument" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["count", ""], ["enroll", "a.jpg", "-o", ""], ["separate", "a.wav", ""]])
+def test_an_empty_name_is_not_the_folder_at_hand(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        avedge.main(words)
+    assert ended.value.code == 2 and "a name is empty" in capsys.readouterr().err
+
+
 def test_what_is_like_nothing_gets_no_guess(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         avedge.main(["xyzzy"])

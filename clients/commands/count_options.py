@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.commands.options import add_batch_arguments, seconds
+from clients.commands.options import add_batch_arguments, named, seconds
 from clients.errors import BadInput
 from clients.media.limits import MAX_TILES, MAX_TILES_PER_SIDE
 
@@ -57,7 +57,7 @@ def refused(reason: str) -> SystemExit:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge count`."""
     parser.add_argument(
-        "inputs", nargs="*", type=Path, metavar="INPUT", help="photo or video; a folder, a pattern, or - for stdin"
+        "inputs", nargs="*", type=named, metavar="INPUT", help="photo or video; a folder, a pattern, or - for stdin"
     )
     group = parser.add_argument_group("live")
     live = group.add_mutually_exclusive_group()

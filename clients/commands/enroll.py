@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from clients.commands.batch import Report, add_batch_arguments, batch_of
 from clients.commands.inputs import PHOTOS, VIDEOS
-from clients.commands.options import server_of, settings_of
+from clients.commands.options import named, server_of, settings_of
 from clients.commands.progress import greet
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ IDENTITY = ".identity"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge enroll`."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="PHOTO", help="photo or video with the face in it")
+    parser.add_argument("inputs", nargs="+", type=named, metavar="PHOTO", help="photo or video with the face in it")
     which = parser.add_argument_group("face").add_mutually_exclusive_group()
     which.add_argument(
         "--face-index", type=int, metavar="N", help="which face, where there are several: from left to right, from 0"

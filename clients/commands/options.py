@@ -50,7 +50,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     """The options of commands that work through many inputs."""
     group = parser.add_argument_group("results")
     group.add_argument(
-        "--output", "-o", type=Path, default=Path(output), metavar="DIR", help="folder for the results (%(default)s)"
+        "--output", "-o", type=named, default=Path(output), metavar="DIR", help="folder for the results (%(default)s)"
     )
     group.add_argument(
         "--overwrite", action="store_true", help="make results again that are there already; else they are skipped"
@@ -192,6 +192,13 @@ def memory(text: str) -> str:
     if text not in SHARED_MEMORY:
         raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(SHARED_MEMORY)}")
     return text
+
+
+def named(text: str) -> Path:
+    """A path, for argparse; an empty one, as of a variable that is not set, would be the folder at hand."""
+    if not text:
+        raise argparse.ArgumentTypeError("a name is empty")
+    return Path(text)
 
 
 def file(text: str) -> Path:

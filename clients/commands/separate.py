@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from clients.commands.batch import Report, add_batch_arguments, batch_of
 from clients.commands.inputs import RECORDINGS, VIDEOS
 from clients.commands.memory import return_large_arrays
-from clients.commands.options import server_of, settings_of
+from clients.commands.options import named, server_of, settings_of
 from clients.commands.progress import greet, tell_part
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _USAGE = 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `avedge separate`."""
     parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="recording or video; a folder, a pattern, or - for stdin"
+        "inputs", nargs="+", type=named, metavar="INPUT", help="recording or video; a folder, a pattern, or - for stdin"
     )
     group = parser.add_argument_group("whose voice")
     who = group.add_mutually_exclusive_group()
