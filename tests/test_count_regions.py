@@ -182,6 +182,8 @@ def test_a_file_that_does_not_read_is_refused(tmp_path: Path, content: str, seen
         read_regions(file)
     with pytest.raises(BadInput, match="No such file"):
         read_regions(tmp_path / "absent.json")
+    with pytest.raises(BadInput, match="more than 1,048,576 bytes"):
+        read_regions(Path("/dev/zero"))
 
 
 def test_names_that_would_mix_and_too_many_are_refused() -> None:

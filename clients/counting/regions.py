@@ -158,9 +158,11 @@ def read_regions(path: Path) -> list[Region]:
     """
     name = printable(path)
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
+        with path.open("rb") as file:  # a pipe too, whose size nobody knows
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
             raise ValueError(f"it has more than {_MAX_FILE_BYTES:,} bytes")
-        said = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        said = json.loads(content.decode(), object_pairs_hook=_unique)
         if not isinstance(said, dict) or not said:
             raise ValueError("it is no object of names")
         return [_region_of(region, points) for region, points in said.items()]
