@@ -153,8 +153,10 @@ def main(argv: list[str] | None = None) -> int:
 
         complete(build_parser)
     _prepare_streams()
+    if argv is not None:
+        return _code_of(argv)
     try:
-        code = _code_of(sys.argv[1:] if argv is None else argv)
+        code = _code_of(sys.argv[1:])
     except SystemExit as ended:
         _leave_threads(ended.code)
         raise
@@ -208,7 +210,7 @@ def _prepare_streams() -> None:
 
 
 def _leave_threads(code: object) -> None:
-    """End here where a run that was broken off has left threads at work.
+    """End the process here where a run that was broken off has left threads at work.
 
     An interpreter that goes while a library is at work in one takes the process with it, with a signal in place of the
     exit code.
