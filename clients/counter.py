@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -270,8 +270,10 @@ async def _moments_of(
             number += 1
         return
     moments = moments_of(source, every_s, sample_rate_hz, use_sound)
+    is_ours = isinstance(source, (str, Path)) or not isinstance(source, Iterable)
     try:
-        while (moment := await in_thread(next, moments, None)) is not None:
+        while (moment := await (in_thread if is_ours else asyncio.to_thread)(next, moments, None)) is not None:
             yield moment
     finally:
-        moments.close()
+        with suppress(ValueError):  # the caller's own pictures, of which the next one may never come
+            moments.close()

@@ -11,7 +11,7 @@ Reading, resampling and looking for faces go on in threads, so the event loop is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,8 @@ from clients.transport.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, IN_FLIG
 from clients.transport.options import SHARED_MEMORY, require_in_flight
 from clients.transport.shared_regions import SharedMemory
 from clients.transport.tls import Tls
+
+Threaded = Callable[..., Awaitable[list[Tensors]]]  # calls in a thread
 
 
 class AsyncSpeechSeparator(AsyncServedClient):
@@ -155,7 +157,7 @@ class AsyncSpeechSeparator(AsyncServedClient):
     async def _carry_out(self, job: Job) -> None:
         """All of a recording."""
         stream = await self._started(job)
-        async with aclosing(self._voice(stream, job.blocks(), self._in_flight)) as voice:
+        async with aclosing(self._voice(stream, job.blocks(), self._in_flight, in_thread)) as voice:
             async for block in voice:
                 await in_thread(job.take, block)
 
@@ -176,10 +178,14 @@ class AsyncSpeechSeparator(AsyncServedClient):
         return (await self._connection.infer(FACE_NETWORK, {"face": crop}, ("identity",)))["identity"]
 
     async def _voice(
-        self, stream: VoiceStream, blocks: Iterable[Samples] | AsyncIterable[Samples], in_flight: int
+        self,
+        stream: VoiceStream,
+        blocks: Iterable[Samples] | AsyncIterable[Samples],
+        in_flight: int,
+        threaded: Threaded = asyncio.to_thread,
     ) -> AsyncGenerator[SpeechBlock, None]:
-        """Blocks of the voice, in order, with blocks of the recording in."""
-        requests = _requests(stream, blocks)
+        """Blocks of the voice, in order, with blocks of the recording in, which are read as `threaded` has it."""
+        requests = _requests(stream, blocks, threaded)
         answers = self._connection.infer_stream(stream.model.name, requests, OUTPUTS, in_flight)
         async with aclosing(answers), aclosing(requests):
             async for answer in answers:
@@ -188,18 +194,18 @@ class AsyncSpeechSeparator(AsyncServedClient):
 
 
 async def _requests(
-    stream: VoiceStream, blocks: Iterable[Samples] | AsyncIterable[Samples]
+    stream: VoiceStream, blocks: Iterable[Samples] | AsyncIterable[Samples], threaded: Threaded
 ) -> AsyncGenerator[Tensors, None]:
     """A stream's requests; ordinary blocks are read and turned into requests in a thread."""
     if isinstance(blocks, AsyncIterable):
         async for block in blocks:
-            for request in await in_thread(_some, stream.push(block)):
+            for request in await threaded(_some, stream.push(block)):
                 yield request
-        for request in await in_thread(_some, stream.end()):
+        for request in await threaded(_some, stream.end()):
             yield request
         return
     requests = stream.requests(blocks)
-    while coming := await in_thread(_some, requests, 1):
+    while coming := await threaded(_some, requests, 1):
         yield coming[0]
 
 

@@ -23,7 +23,8 @@ async def in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
     """What `asyncio.to_thread` does, for work on files.
 
     Nothing can stop a thread. Where its task is cancelled, the cancellation goes on when the thread has ended; else
-    files would be closed, and folders removed, that it still works on.
+    files would be closed, and folders removed, that it still works on. What the caller's own code may hold up without
+    end, such as the next block of a microphone, belongs into `asyncio.to_thread`.
     """
     work = asyncio.get_running_loop().run_in_executor(None, partial(call, *arguments))
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -178,6 +180,29 @@ def test_leaving_a_stream_early_lets_its_source_go() -> None:
                 async for _ in counts:
                     break
             assert left == [True, True], "only the end of the loop would close it"
+
+    with serving(fake_of()) as url:
+        asyncio.run(leave(url))
+
+
+def test_asyncio_can_leave_a_source_whose_next_picture_does_not_come() -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def pictures() -> Iterator[np.ndarray]:
+        yield picture(1)
+        asked.set()
+        over.wait(20)
+
+    async def leave(url: str) -> None:
+        async with AsyncCrowdCounter(url) as counter:
+            task = asyncio.ensure_future(anext(counter.count_stream(pictures(), in_flight=2)))
+            await asyncio.to_thread(asked.wait)
+            began = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - began < 2
+        over.set()
 
     with serving(fake_of()) as url:
         asyncio.run(leave(url))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -189,6 +190,29 @@ def test_asyncio_gives_the_same_of_files_arrays_and_blocks_of_either_kind(url: s
     np.testing.assert_array_equal(of_file, wanted)
     assert all(agreement_db(speech, wanted) > 40 for speech in of_blocks)
     np.testing.assert_array_equal(of_blocks[1], of_blocks[2])
+
+
+def test_asyncio_can_leave_a_microphone_that_has_fallen_silent(url: str) -> None:
+    asked, unplugged = threading.Event(), threading.Event()
+
+    def microphone() -> Iterator[np.ndarray]:
+        yield noise(16_000)
+        asked.set()
+        unplugged.wait(20)
+
+    async def run() -> None:
+        async with AsyncSpeechSeparator(url) as separator:
+            stream = separator.separate_stream(microphone(), FACE, sample_rate_hz=16_000, face_crop=True, live=True)
+            task = asyncio.ensure_future(anext(stream))
+            await asyncio.to_thread(asked.wait)
+            began = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - began < 2
+        unplugged.set()
+
+    asyncio.run(run())
 
 
 def test_asyncio_is_not_held_up_and_a_stream_can_be_left(url: str) -> None:
