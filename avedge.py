@@ -147,7 +147,11 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code, one of `EXIT_CODES`."""
+    """Run one verb; returns the exit code, one of `EXIT_CODES`.
+
+    Args:
+        argv: verb and options; None for those of this process, which is ended here where nothing else ends it well.
+    """
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
         from clients.commands.completion import complete
 
