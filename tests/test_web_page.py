@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from web_browser import expected_voice, give, served_page, voice_of, write_picture, write_video
+from web_browser import BEYOND, expected_voice, give, served_page, voice_of, write_picture, write_video
 
 from clients import CrowdCounter
 from clients.media.sound import load_sound
@@ -250,19 +250,20 @@ def test_nothing_is_wider_than_a_phone(new_page: NewPage, samples: Path, tmp_pat
     give(page, "Photo of the person to hear", samples / "portrait_2.png")
     page.get_by_role("button", name="Separate", exact=True).click()
     page.get_by_role("button", name="Download the voice").wait_for()
-    widths = [page.evaluate("document.documentElement.scrollWidth")]
+    assert page.evaluate(BEYOND) == []
     page.get_by_role("tab", name="Count").click()
     tall = tmp_path / "tall.png"
     cv2.imwrite(str(tall), cv2.imread(str(samples / "scene_3.jpg"))[:, :192])
     give(page, "Photo of the crowd", tall)
     page.get_by_role("button", name="Count", exact=True).click()
     page.locator("#number").wait_for()
-    widths.append(page.evaluate("document.documentElement.scrollWidth"))
-    assert widths == [PHONE["width"]] * 2
+    assert page.evaluate(BEYOND) == []
     shown = page.locator(".ave-stack").bounding_box()
     assert shown["height"] < PHONE["height"] and shown["width"] / shown["height"] == pytest.approx(192 / 576, rel=0.02)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (colours == "dark")
+    page.evaluate("document.querySelector('#number p').style.width = '900px'")
+    assert len(page.evaluate(BEYOND)) == 1, "this would be found"
 
 
 def test_what_was_uploaded_is_gone_when_the_page_is_closed(new_page: NewPage, uploads: Path, samples: Path) -> None:

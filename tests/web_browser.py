@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
+# Elements beyond the screen's right edge that nothing narrower scrolls or cuts. The page itself clips what is too wide, so
+# that its own width tells nothing.
+BEYOND = """() => {
+  const held = (e) => e && (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX) || held(e.parentElement));
+  const beyond = (e) => e.getBoundingClientRect().right > innerWidth + 1 && !held(e.parentElement);
+  return [...document.querySelectorAll('body *')].filter(beyond).map((e) => e.outerHTML.slice(0, 80));
+}"""
+
+
 @contextmanager
 def served_page(root: Path, folder: Path, url: str) -> Iterator[str]:
     """`avedge web` as a process of its own, whose uploads lie below the folder; gives its address.
