@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
-# Elements beyond the screen's right edge that nothing narrower scrolls or cuts. The page itself clips what is too wide, so
-# that its own width tells nothing.
+# Elements beyond the screen's right edge that nothing narrower scrolls or cuts. The page itself clips what is too wide,
+# so that its own width tells nothing.
 BEYOND = """() => {
   const held = (e) => e && (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX) || held(e.parentElement));
   const beyond = (e) => e.getBoundingClientRect().right > innerWidth + 1 && !held(e.parentElement);
