@@ -330,6 +330,25 @@ def test_what_a_page_showed_is_forgotten_when_it_is_closed(site: Site) -> None:
     assert set(gradio.state_holder.session_data) == {"ben"}
 
 
+def test_an_upload_that_nobody_lets_go_of_is_removed_in_time(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    from clients.web import page
+
+    assert (page.KEPT_S, page._LOOKED_S) == (3_600, 60)
+    monkeypatch.setattr(page, "KEPT_S", 1.0)
+    monkeypatch.setattr(page, "_LOOKED_S", 0.2)
+    site: Site = request.getfixturevalue("site")
+    with TestClient(site._app, base_url="http://127.0.0.1") as client:
+        given = client.post("/gradio_api/upload", files={"files": ("voice.wav", b"sound")})
+        (path,) = map(Path, given.json())
+        assert path.is_relative_to(temporary) and path.is_file()
+        deadline = time.monotonic() + 10
+        while path.is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not path.exists()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.0.0.2"])
 def test_the_page_answers_to_the_address_that_it_listens_on(site: Site, host: str) -> None:
     assert TestClient(site._app, base_url=f"http://{host}:7860").get("/").status_code == 200
