@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -262,3 +264,25 @@ def test_sound_from_a_silent_film_is_refused_and_leaves_nothing(tmp_path: Path) 
     with pytest.raises(BadInput, match="has no sound track"):
         VideoWriter(tmp_path / "b.mp4", 64, 48, 25, video)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+
+
+def test_times_that_no_container_takes_are_damage_and_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As damaged files have them: to be decoded after it is shown."""
+    source = write_video(tmp_path / "a.mp4", [flat(9)] * 10, sound=noise(0.6))
+    write_wav(tmp_path / "a.wav", noise(0.6), RATE_HZ)
+    copied, with_dts = sound_feeds._copied, video_writer._with_dts
+
+    def late_sound(*given: Any) -> Iterator[Any]:
+        for begins_s, packet in copied(*given):
+            packet.dts = packet.pts + 9
+            yield begins_s, packet
+
+    monkeypatch.setattr(sound_feeds, "_copied", late_sound)
+    monkeypatch.setattr(video_writer, "_with_dts", lambda *given: ((p.pts + 9, p) for _, p in with_dts(*given)))
+    with pytest.raises(BadInput, match=r"a\.mp4 cannot be decoded: Invalid argument"):
+        written(tmp_path / "b.mp4", [flat(9)] * 10, sound_from=source)
+    with pytest.raises(BadInput, match=r"a\.mp4 cannot be decoded: Invalid argument"):
+        replace_sound(source, tmp_path / "a.wav", tmp_path / "c.mp4")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a.wav"}

@@ -64,13 +64,15 @@ class SoundFeed:
 
 @contextmanager
 def as_os_errors() -> Iterator[None]:
-    """FFmpeg's complaints about what is written.
+    """FFmpeg's complaints about where is written; what it says of the packets themselves stays, see `complaints`.
 
     Raises:
         OSError: in their place.
     """
     try:
         yield
+    except (av.ArgumentError, av.InvalidDataError):
+        raise  # no disk says so, but times that a damaged file has given
     except av.FFmpegError as error:
         raise OSError(error.errno, error.strerror) from error
 

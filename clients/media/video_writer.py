@@ -67,7 +67,7 @@ class VideoWriter:
     def __init__(
         self, path: str | Path, width: int, height: int, frame_rate: float, sound_from: Path | None = None
     ) -> None:
-        self._size = height, width
+        self._size, self._source = (height, width), printable(sound_from or path)
         self._whole, self._stack = WholeFile(path), ExitStack()
         self._step = Fraction(1 / frame_rate).limit_denominator(_MAX_TICKS)
         self.frames = 0  # so far
@@ -91,6 +91,7 @@ class VideoWriter:
         """Append a picture (H, W, 3) RGB.
 
         Raises:
+            BadInput: the sound that is copied is damaged.
             OSError: it cannot be written.
             ValueError: a picture of another size.
         """
@@ -103,23 +104,24 @@ class VideoWriter:
             format="yuv420p", dst_colorspace=colours.Colorspace.ITU709, dst_color_range=colours.ColorRange.MPEG
         )
         frame.pts, frame.time_base = self.frames, self._step
-        with as_os_errors():
-            self._output.mux(self._stream.encode(frame))
         self.frames += 1
-        if self._sound is not None:
-            self._sound.advance(float(self.frames * self._step))
+        with complaints(self._source), as_os_errors():
+            self._output.mux(self._stream.encode(frame))
+            if self._sound is not None:
+                self._sound.advance(float(self.frames * self._step))
 
     def close(self) -> None:
         """Write what is on the way and give the file its name.
 
         Raises:
+            BadInput: the sound that is copied is damaged; there is no file then.
             OSError: it cannot be written; there is no file then.
             ValueError: no picture came.
         """
         if not self.frames:
             self.discard()
             raise ValueError("a video without a picture")
-        with _discarding(self._stack, self._whole), as_os_errors():
+        with _discarding(self._stack, self._whole), complaints(self._source), as_os_errors():
             self._output.mux(self._stream.encode(None))
             self._stack.close()
             self._whole.finish()
