@@ -111,6 +111,7 @@ class SpeechSeparator(ServedClient):
 
         Raises:
             BadInput: a recording or photo that nothing can be done with.
+            BadSetting: a face and an identity.
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
         """
         job = MemoryJob(mixture, sample_rate_hz, SpeakerChoice(face, identity, face_index, face_crop))
@@ -147,8 +148,9 @@ class SpeechSeparator(ServedClient):
 
         Raises:
             BadInput: a recording or photo that nothing can be done with.
+            BadSetting: a face and an identity.
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
-            OutputFailed: it cannot be written.
+            OutputFailed: it cannot be written; where the places already show it, before any work.
         """
         targets = {
             kind: Path(path) for kind, path in ((VOICE, voice), (PLOT, plot), (VIDEO, video)) if path is not None
@@ -195,6 +197,7 @@ class SpeechSeparator(ServedClient):
 
         Raises:
             BadInput: sound or photo that nothing can be done with; what was given before stays right.
+            BadSetting: a face and an identity, or a level that is no number above 0.
             ServerUnavailable, ContractMismatch, Timeout: the server's side.
         """
         choice = SpeakerChoice(face, identity, face_index, face_crop)
