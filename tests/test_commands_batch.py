@@ -323,6 +323,29 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path, capsys: pytest.C
         assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_file_that_a_disk_does_not_give_is_that_inputs_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upper = Upper()
+
+    def work(path: Path, staging: Path) -> Report:
+        if path.stem == "a":
+            raise OSError(5, "Input/output error", str(path))
+        return upper(path, staging)
+
+    assert run(tmp_path / "out", written(tmp_path, a="one", b="two"), work) == 3
+    assert "a.txt cannot be read: Input/output error" in capsys.readouterr().err
+    assert visible(tmp_path / "out") == ["b.length", "b.upper.txt"]
+
+
+def test_nobody_who_listens_ends_the_run(tmp_path: Path) -> None:
+    def work(path: Path, staging: Path) -> Report:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run(tmp_path / "out", written(tmp_path, a="one", b="two"), work)
+
+
 def test_what_a_killed_run_left_is_removed_and_a_living_runs_folder_stays(tmp_path: Path) -> None:
     left = tmp_path / "out" / ".avedge-dead"
     left.mkdir(parents=True)

@@ -16,7 +16,7 @@ from clients.commands.options import add_batch_arguments, seconds
 from clients.commands.progress import Progress, is_watched
 from clients.commands.report import DONE, SKIPPED, Reporter
 from clients.commands.workers import Workers
-from clients.errors import ClientError, ContractMismatch, ServerUnavailable
+from clients.errors import BadInput, ClientError, ContractMismatch, ServerUnavailable, printable
 from clients.outputs import (
     Writer,
     explained,
@@ -174,15 +174,28 @@ class _Run:
 
     def _answer(self, one: Input, staging: Path) -> Report:
         """Work; what is said of standard input calls it so, and not by the file that it was spooled to."""
-        with lack_of_room_explained(self._batch.output):
-            if staging not in one.path.parents:
-                return self._work(one.path, staging)
-            try:
-                report = self._work(one.path, staging)
-            except ClientError as error:
-                raise type(error)(*(part.replace(str(one.path), one.name) for part in error.args)) from error
+        if staging not in one.path.parents:
+            return self._worked(one, staging)
+        try:
+            report = self._worked(one, staging)
+        except ClientError as error:
+            raise type(error)(*(part.replace(str(one.path), one.name) for part in error.args)) from error
         warnings = tuple(warning.replace(str(one.path), one.name) for warning in report.warnings)
         return Report(report.line, report.result, report.timings_s, warnings, report.writers, report.staged)
+
+    def _worked(self, one: Input, staging: Path) -> Report:
+        try:
+            with lack_of_room_explained(self._batch.output):
+                return self._work(one.path, staging)
+        except BrokenPipeError:
+            raise  # nobody listens any more, whatever is read
+        except OSError as error:  # of a disk or a network that fails: no fault of the other inputs
+            raise BadInput(
+                f"{printable(one.name)} cannot be read: {error.strerror or printable(str(error))}",
+                "a file that can be read to its end",
+                "there is no answer for a part of it",
+                "copy it to another disk, and look at this one",
+            ) from error
 
     def _written(self, report: Report, staging: Path) -> dict[str, Path]:
         """All files of a report, whole, in the staging folder."""
