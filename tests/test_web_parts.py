@@ -173,6 +173,15 @@ def test_a_killed_runs_folder_is_removed_by_the_next_and_a_living_ones_is_not(te
         assert not left.exists()
 
 
+def test_what_a_command_was_killed_while_removing_is_removed_by_the_next(temporary: Path) -> None:
+    with private_folder() as half:
+        name = half.name
+    (temporary / name).mkdir()  # its lock went first
+    upload(temporary / name)
+    with private_folder():
+        assert not (temporary / name).exists()
+
+
 def test_an_error_is_told_in_four_parts_with_the_files_own_name(tmp_path: Path) -> None:
     given = Upload(tmp_path / "0a1b" / "<img src=x onerror=alert(1)>.png", "<img src=x onerror=alert(1)>.png")
     error = BadInput(f"{given.path} is <damaged>", "a picture", "pixels & colours are lost", "copy it again")

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from clients.errors import BadInput
 from clients.separation.speaker import Portrait
@@ -165,18 +164,19 @@ def _remove_orphans(parent: Path) -> None:
     """Remove folders of this user whose command does not run any more: nobody holds their lock."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
-            if folder.lstat().st_uid != os.getuid():
-                continue
-            with (folder / _LOCK).open("r+") as lock:
-                if _is_free(lock):
-                    shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # just made, or just removed by its own command
+            if folder.lstat().st_uid == os.getuid() and _is_free(folder / _LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # just removed by its own command
             continue
 
 
-def _is_free(lock: IO[str]) -> bool:
+def _is_free(lock: Path) -> bool:
+    """Whether no command holds it; there is none where a command was killed while it removed its folder."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
     except BlockingIOError:
         return False
     return True
