@@ -121,7 +121,7 @@ def test_a_failure_leaves_nothing(watched: Watched, fake: FakeTriton, url: str) 
 def test_ctrl_c_and_an_end_from_outside_leave_nothing(
     watched: Watched, fake: FakeTriton, url: str, number: signal.Signals, code: int
 ) -> None:
-    fake.delay_s = 0.3
+    fake.delay_s = 3.0  # longer than it takes to see that it began
     words = ["separate", watched.recording, "--face", PORTRAIT, "--url", url, "-o", watched.places["out"]]
     process = watched.start(*words)
     deadline = time.monotonic() + 60
