@@ -12,7 +12,7 @@ import pytest
 from fake_triton import FakeTriton, same_voice, serving
 from separation_parts import FACE, PORTRAIT, agreement_db, make_video, noise, portrait, wide_filter
 
-from clients.errors import BadInput, ContractMismatch, OutputFailed
+from clients.errors import BadInput, BadSetting, ContractMismatch, OutputFailed
 from clients.media.sound import load_sound
 from clients.separator import SpeechSeparator
 
@@ -83,6 +83,8 @@ def test_bad_input_is_told_before_any_server_is_asked() -> None:
             separator.separate(noise(16_000), FACE, sample_rate_hz=16_000)
         with pytest.raises(BadInput, match="an array without a face"):
             separator.separate(noise(16_000), sample_rate_hz=16_000)
+        with pytest.raises(BadSetting, match="Face 1 is asked for of what is one face already"):
+            separator.separate(noise(16_000), FACE, sample_rate_hz=16_000, face_crop=True, face_index=1)
 
 
 def test_an_answer_of_another_length_is_refused() -> None:

@@ -128,8 +128,8 @@ def test_a_finer_grid_gives_nearly_as_much_more_resolution() -> None:
     assert scales[3] / scales[0] == pytest.approx(4 - 3 * 16 / 72, rel=0.01)  # 16 of 72 rows are seen by two tiles
 
 
-@pytest.mark.parametrize("tiles", [0, 9, -1])
-def test_a_number_of_tiles_that_is_none_is_refused(tiles: int) -> None:
+@pytest.mark.parametrize("tiles", [0, 9, -1, 3.5])
+def test_a_number_of_tiles_that_is_none_is_refused(tiles: Any) -> None:
     with pytest.raises(BadInput, match=f"{tiles} tiles per side were asked for"):
         plan_tiles(100, 100, frame=FRAME, tiles=tiles)
 

@@ -92,7 +92,7 @@ def ask(photo: Picture, heard: Heard | Fallback, served: ServedModel, view: View
     Raises:
         BadInput: tiles outside 1 to 8.
     """
-    cut = cut_photo(photo, frame=_frame_of(served), tiles=view.tiles or 1, flip=view.flip)
+    cut = cut_photo(photo, frame=_frame_of(served), tiles=1 if view.tiles is None else view.tiles, flip=view.flip)
     sound = {"sound": heard.samples} if isinstance(heard, Heard) else {}
     requests: list[Tensors] = [{"picture": frame, **sound} for frame in cut.frames]
     return Question(served, requests, photo, heard, view, cut, began)

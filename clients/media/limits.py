@@ -122,7 +122,7 @@ def require_duration(name: str, samples: int, rate_hz: int) -> None:
             f"{name} is {seconds:,.1f} s long ({samples:,} samples at {rate_hz} Hz)",
             f"at most {MAX_SECONDS:,} s and {MAX_SAMPLES:,} samples",
             "it is held in memory as a whole",
-            "cut it into parts",
+            "for a voice, go from file to file (separate_file); else cut it into parts",
         )
 
 

@@ -231,14 +231,14 @@ def mirrored(area: Picture, plan: TilePlan) -> Picture:
 
 
 def _per_side(tiles: int) -> int:
-    if not 1 <= tiles <= MAX_TILES_PER_SIDE:
+    if not isinstance(tiles, int | np.integer) or not 1 <= tiles <= MAX_TILES_PER_SIDE:
         raise BadInput(
             f"{tiles} tiles per side were asked for",
-            f'1 to {MAX_TILES_PER_SIDE}, or "auto"',
+            f'a whole number from 1 to {MAX_TILES_PER_SIDE}, or "auto"',
             "each tile is a request and takes memory",
             "give another number",
         )
-    return tiles
+    return int(tiles)
 
 
 def _covered(tiles: int, seen: int, context: int) -> int:

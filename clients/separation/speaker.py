@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.errors import BadInput, printable
+from clients.errors import BadInput, BadSetting, printable
 from clients.media import faces, kinds, limits
 from clients.media.picture import Picture, load_picture
 
@@ -66,7 +66,15 @@ def find_portrait(mixture: Source | None, face: Source | Portrait | None, index:
 
     Raises:
         BadInput: no face; several, and none chosen; no picture at all.
+        BadSetting: an index among faces where there is one already.
     """
+    if index is not None and (is_crop or isinstance(face, Portrait)):
+        raise BadSetting(
+            f"Face {index} is asked for of what is one face already",
+            "face_index of a photo or video that shows people, or face_crop, or a portrait",
+            "there is nothing to choose from",
+            "leave one of them out",
+        )
     if isinstance(face, Portrait):
         return face
     source = mixture if face is None else face
