@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -127,12 +128,13 @@ def open_camera(index: int) -> Camera:
 
 def _opened(source: int | Path) -> cv2.VideoCapture:
     """OpenCV's own complaints go to the terminal; ours say the same."""
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)
+    log: Any = getattr(cv2.utils, "logging", cv2)  # releases for numpy 1 have it in cv2 itself
+    level = log.getLogLevel()
+    log.setLogLevel(0)
     try:
         return cv2.VideoCapture(source if isinstance(source, int) else str(source))
     finally:
-        cv2.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def _rgb(bgr: cv2.typing.MatLike) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
