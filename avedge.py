@@ -31,26 +31,65 @@ class Verb:
     module: str
     help: str
     infix: str = ""  # `add_evaluate_arguments`, `run_evaluate`: where one module holds several verbs
+    extra: str = ""  # of this project, without which it cannot work
 
 
 VERBS = (
-    Verb("demo", "avedge_demo", "synthetic samples, export, serve, both clients and a short load test, in one folder"),
+    Verb(
+        "demo",
+        "avedge_demo",
+        "synthetic samples, export, serve, both clients and a short load test, in one folder",
+        extra="export,peers",
+    ),
     Verb("doctor", "avedge_doctor", "what is installed, what can run here, and whether the server answers"),
     Verb("separate", "clients.commands.separate", "one person's voice out of a recording, by a photo of the face"),
     Verb("enroll", "clients.commands.enroll", "store a face, so that its voice can be separated without the photo"),
     Verb("count", "clients.commands.count", "people in a photo, with its sound where there is any"),
     Verb("web", "clients.web.command", "a page in the browser: separate a voice and count a crowd, on this machine"),
-    Verb("serve", "serve.commands", "start Triton on this machine with the exported models"),
-    Verb("export", "export.commands", "ONNX and TorchScript files of every model, proven equal and published"),
-    Verb("build", "export.engines.commands", "TensorRT engines of the published graphs, with a manifest beside each"),
-    Verb("lint", "export.lint_repository", "hold every published graph against the rules and its manifest"),
-    Verb("rollback", "export.rollback", "an older release of all models is out again, or the withdrawn one comes back"),
-    Verb("perf", "perf.commands", "one measurement: server, peers, runtimes, accuracy; or the page of all"),
-    Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes"),
-    Verb("prepare", "train.corpus.commands", "bring VoxCeleb2 or LibriSpeech into the layout for training", "prepare"),
-    Verb("mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix"),
-    Verb("train", "train.commands", "train a model by its config"),
-    Verb("evaluate", "avedge_evaluate", "judge trained weights, in torch or through the server"),
+    Verb("serve", "serve.commands", "start Triton on this machine with the exported models", extra="serve"),
+    Verb(
+        "export",
+        "export.commands",
+        "ONNX and TorchScript files of every model, proven equal and published",
+        extra="export",
+    ),
+    Verb(
+        "build",
+        "export.engines.commands",
+        "TensorRT engines of the published graphs, with a manifest beside each",
+        extra="export",
+    ),
+    Verb(
+        "lint",
+        "export.lint_repository",
+        "hold every published graph against the rules and its manifest",
+        extra="export",
+    ),
+    Verb(
+        "rollback",
+        "export.rollback",
+        "an older release of all models is out again, or the withdrawn one comes back",
+        extra="export",
+    ),
+    Verb(
+        "perf",
+        "perf.commands",
+        "one measurement: server, peers, runtimes, accuracy; or the page of all",
+        extra="export,peers",
+    ),
+    Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes", extra="train"),
+    Verb(
+        "prepare",
+        "train.corpus.commands",
+        "bring VoxCeleb2 or LibriSpeech into the layout for training",
+        "prepare",
+        extra="train",
+    ),
+    Verb(
+        "mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix", extra="train"
+    ),
+    Verb("train", "train.commands", "train a model by its config", extra="train"),
+    Verb("evaluate", "avedge_evaluate", "judge trained weights, in torch or through the server", extra="train"),
     Verb("completion", "clients.commands.completion", "a script that lets bash, zsh or fish complete these words"),
 )
 VERSION = "0.1.0"
@@ -180,7 +219,7 @@ def _code_of(words: list[str]) -> int:
     except Exception as error:
         if "--debug" in words:
             raise
-        return _explain(error)
+        return _explain(_told(error, words))
 
 
 def _carry_out(words: list[str]) -> int:
@@ -226,6 +265,22 @@ def _leave_threads(code: object) -> None:
         with suppress(OSError):
             stream.flush()
     os._exit(code if isinstance(code, int) else EXIT_UNEXPECTED)
+
+
+def _told(error: Exception, words: list[str]) -> Exception:
+    """Where the verb lacks a package, which extra brings it; any other error as it is."""
+    extra = next((verb.extra for verb in VERBS if verb.name in words[:1]), "")
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not package or not extra or package in OUR_PACKAGES or hasattr(error, "exit_code"):
+        return error
+    from clients.extras import MissingExtra
+
+    return MissingExtra(
+        f"The package {package} is not installed here",
+        f"the extra `{extra}`",
+        f"avedge {words[0]} works with it",
+        f"pip install 'avedge[{extra}]', or from the project's folder: pip install -e '.[{extra}]'",
+    )
 
 
 def _explain(error: Exception) -> int:

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from importlib import metadata
 from types import ModuleType
 
 import pytest
@@ -51,6 +52,23 @@ def test_an_error_of_ours_gives_its_own_code_and_its_words(
     failing_verb.append(error)
     assert avedge.main(["fail"]) == 6
     assert capsys.readouterr().err == "avedge: saw 3, wanted 4\n"
+
+
+def test_a_package_that_a_verb_lacks_is_named_with_the_extra_that_brings_it(
+    failing_verb: list[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(avedge, "VERBS", (avedge.Verb("fail", "failing", "fails", extra="export"),))
+    failing_verb.append(ModuleNotFoundError("No module named 'onnx.helper'", name="onnx.helper"))
+    assert avedge.main(["fail"]) == 2
+    said = capsys.readouterr().err
+    assert "The package onnx is not installed here" in said and "pip install 'avedge[export]'" in said
+    failing_verb[0] = ModuleNotFoundError("No module named 'clients.nothing'", name="clients.nothing")
+    assert avedge.main(["fail"]) == 1 and "unexpected ModuleNotFoundError" in capsys.readouterr().err
+
+
+def test_every_extra_that_a_verb_names_is_one_of_the_project() -> None:
+    known = set(metadata.metadata("avedge").get_all("Provides-Extra") or ())
+    assert {extra for verb in avedge.VERBS for extra in verb.extra.split(",") if extra} <= known
 
 
 @pytest.mark.parametrize(
