@@ -31,68 +31,38 @@ class Verb:
     module: str
     help: str
     infix: str = ""  # `add_evaluate_arguments`, `run_evaluate`: where one module holds several verbs
-    extra: str = ""  # of this project, without which it cannot work
+
+    @property
+    def extra(self) -> str:
+        """Of this project, what brings the packages that the verb needs; empty where the client's own suffice."""
+        return _EXTRAS.get(self.module.partition(".")[0], "")
 
 
 VERBS = (
-    Verb(
-        "demo",
-        "avedge_demo",
-        "synthetic samples, export, serve, both clients and a short load test, in one folder",
-        extra="export,peers",
-    ),
+    Verb("demo", "avedge_demo", "synthetic samples, export, serve, both clients and a short load test, in one folder"),
     Verb("doctor", "avedge_doctor", "what is installed, what can run here, and whether the server answers"),
     Verb("separate", "clients.commands.separate", "one person's voice out of a recording, by a photo of the face"),
     Verb("enroll", "clients.commands.enroll", "store a face, so that its voice can be separated without the photo"),
     Verb("count", "clients.commands.count", "people in a photo, with its sound where there is any"),
     Verb("web", "clients.web.command", "a page in the browser: separate a voice and count a crowd, on this machine"),
-    Verb("serve", "serve.commands", "start Triton on this machine with the exported models", extra="serve"),
-    Verb(
-        "export",
-        "export.commands",
-        "ONNX and TorchScript files of every model, proven equal and published",
-        extra="export",
-    ),
-    Verb(
-        "build",
-        "export.engines.commands",
-        "TensorRT engines of the published graphs, with a manifest beside each",
-        extra="export",
-    ),
-    Verb(
-        "lint",
-        "export.lint_repository",
-        "hold every published graph against the rules and its manifest",
-        extra="export",
-    ),
-    Verb(
-        "rollback",
-        "export.rollback",
-        "an older release of all models is out again, or the withdrawn one comes back",
-        extra="export",
-    ),
-    Verb(
-        "perf",
-        "perf.commands",
-        "one measurement: server, peers, runtimes, accuracy; or the page of all",
-        extra="export,peers",
-    ),
-    Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes", extra="train"),
-    Verb(
-        "prepare",
-        "train.corpus.commands",
-        "bring VoxCeleb2 or LibriSpeech into the layout for training",
-        "prepare",
-        extra="train",
-    ),
-    Verb(
-        "mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix", extra="train"
-    ),
-    Verb("train", "train.commands", "train a model by its config", extra="train"),
-    Verb("evaluate", "avedge_evaluate", "judge trained weights, in torch or through the server", extra="train"),
+    Verb("serve", "serve.commands", "start Triton on this machine with the exported models"),
+    Verb("export", "export.commands", "ONNX and TorchScript files of every model, proven equal and published"),
+    Verb("build", "export.engines.commands", "TensorRT engines of the published graphs, with a manifest beside each"),
+    Verb("lint", "export.lint_repository", "hold every published graph against the rules and its manifest"),
+    Verb("rollback", "export.rollback", "an older release of all models is out again, or the withdrawn one comes back"),
+    Verb("perf", "perf.commands", "one measurement: server, peers, runtimes, accuracy; or the page of all"),
+    Verb("synthesize", "train.synthetic.commands", "make synthetic talkers or crowd scenes"),
+    Verb("prepare", "train.corpus.commands", "bring VoxCeleb2 or LibriSpeech into the layout for training", "prepare"),
+    Verb("mix", "train.corpus.commands", "draw fixed lists of two-speaker mixtures from a corpus", "mix"),
+    Verb("train", "train.commands", "train a model by its config"),
+    Verb("evaluate", "avedge_evaluate", "judge trained weights, in torch or through the server"),
     Verb("completion", "clients.commands.completion", "a script that lets bash, zsh or fish complete these words"),
 )
 VERSION = "0.1.0"
+_EXTRAS = {
+    "train": "train", "avedge_evaluate": "train", "export": "export", "serve": "serve",
+    "perf": "export,peers", "avedge_demo": "export,peers",
+}  # fmt: skip
 OUR_PACKAGES = ("train", "export", "serve", "clients", "perf", "avedge_demo", "avedge_doctor", "avedge_evaluate")
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_OUTPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 8, 130, 143
 EXIT_CODES = """exit codes:
@@ -223,8 +193,7 @@ def _code_of(words: list[str]) -> int:
 
 
 def _carry_out(words: list[str]) -> int:
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    parser = build_parser(chosen)
+    parser = build_parser(_chosen(words))
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
@@ -235,6 +204,11 @@ def _carry_out(words: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     code: int = arguments.run(arguments)
     return code
+
+
+def _chosen(words: list[str]) -> str | None:
+    """The verb, whatever stands before it."""
+    return next((word for word in words if not word.startswith("-")), None)
 
 
 def _prepare_streams() -> None:
@@ -269,17 +243,17 @@ def _leave_threads(code: object) -> None:
 
 def _told(error: Exception, words: list[str]) -> Exception:
     """Where the verb lacks a package, which extra brings it; any other error as it is."""
-    extra = next((verb.extra for verb in VERBS if verb.name in words[:1]), "")
+    verb = next((verb for verb in VERBS if verb.name == _chosen(words)), None)
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if not package or not extra or package in OUR_PACKAGES or hasattr(error, "exit_code"):
+    if verb is None or not verb.extra or not package or package in OUR_PACKAGES or hasattr(error, "exit_code"):
         return error
     from clients.extras import MissingExtra
 
     return MissingExtra(
         f"The package {package} is not installed here",
-        f"the extra `{extra}`",
-        f"avedge {words[0]} works with it",
-        f"pip install 'avedge[{extra}]', or from the project's folder: pip install -e '.[{extra}]'",
+        f"the extra `{verb.extra}`",
+        f"avedge {verb.name} works with it",
+        f"pip install 'avedge[{verb.extra}]', or from the project's folder: pip install -e '.[{verb.extra}]'",
     )
 
 
